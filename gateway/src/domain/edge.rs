@@ -1,0 +1,108 @@
+//! What the gateway knows durably: edges, settings, API tokens. Plain values; how they are kept is `store`'s business.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use shared::id::{EdgeId, EdgeName, EndpointId, KeyDigest};
+use uuid::Uuid;
+
+/// Milliseconds since 1970 by the wall clock: for people and records, never for deadlines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp(pub u64);
+
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// The record of one remote site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EdgeRecord {
+    /// Public id; never changes.
+    pub endpoint: EndpointId,
+    /// Unique name; can change.
+    pub name: EdgeName,
+    /// What is kept of the edge's key.
+    pub key: KeyDigest,
+    /// The edge ID that claimed the key, once one did.
+    pub bound: Option<EdgeId>,
+    /// Whether several instances may run with one edge ID.
+    pub cluster: bool,
+    /// Check-in interval of this edge; the gateway's where `None`.
+    pub interval: Option<Duration>,
+    /// Idle time of this edge; the gateway's where `None`.
+    pub idle_timeout: Option<Duration>,
+    /// Free words to find it by.
+    pub tags: Vec<String>,
+    /// When the record was made.
+    pub created_at: Timestamp,
+}
+
+/// What an operator sets for the whole gateway while it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Check-in interval.
+    pub interval: Duration,
+    /// Idle time after which a tunnel closes.
+    pub idle_timeout: Duration,
+    /// How long an answer may be kept back; zero is off.
+    pub hold: Duration,
+    /// Where agents and browsers reach the API; overrides `--public-url`.
+    pub public_url: Option<String>,
+    /// Where agents reach the tunnel server; overrides `--public-ssh`.
+    pub public_ssh: Option<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(300),
+            hold: Duration::ZERO,
+            public_url: None,
+            public_ssh: None,
+        }
+    }
+}
+
+/// A token of the admin API. The token itself is shown once and never kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiToken {
+    /// Public id, to list and revoke it by.
+    pub id: Uuid,
+    /// What it is for, in its owner's words.
+    pub label: String,
+    /// What is kept of it.
+    pub digest: KeyDigest,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// One durable change. Changes that belong together are committed in one batch: all or none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A new or changed edge.
+    PutEdge(EdgeRecord),
+    /// An edge is gone, with its snapshot and its last-seen time.
+    DeleteEdge(EndpointId),
+    /// New settings.
+    PutSettings(Settings),
+    /// A new token.
+    PutToken(ApiToken),
+    /// A token is revoked.
+    DeleteToken(Uuid),
+}
+
+/// All durable records, as read at start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Records {
+    /// Every edge.
+    pub edges: Vec<EdgeRecord>,
+    /// The settings; defaults where none were ever stored.
+    pub settings: Settings,
+    /// Every API token.
+    pub tokens: Vec<ApiToken>,
+    /// When each edge was last heard of, as far as that was written.
+    pub last_seen: Vec<(EndpointId, Timestamp)>,
+}

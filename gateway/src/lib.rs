@@ -1,0 +1,13 @@
+//! The gateway of Tidegate: check-ins, tunnels, streams, and the operator's side.
+//!
+//! | room | what lives there |
+//! | --- | --- |
+//! | [`domain`] | PURE: edge records, one tunnel's machine, the registry of all, the check-in decision |
+//! | [`store`] | durable state: the trait, sled |
+//! | [`tunnels`] | the one task that owns the registry and runs its commands |
+//! | [`link`] | one live tunnel and its streams |
+
+pub mod domain;
+pub mod link;
+pub mod store;
+pub mod tunnels;

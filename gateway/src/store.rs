@@ -1,0 +1,66 @@
+//! Where the gateway keeps its state: the trait that every store implements.
+//!
+//! The rule: when [`Store::commit`] or [`Store::put_snapshot`] answers `Ok`, the change survives `kill -9` and a power
+//! cut at any later moment; a batch is there as a whole or not at all.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use shared::id::{EndpointId, InstanceId};
+
+use crate::domain::edge::{Change, Records, Timestamp};
+
+/// A boxed future, so that stores can stand behind `Arc<dyn Store>`.
+pub type StoreFuture<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
+
+/// Why the store did not do what was asked. After an error nothing of the batch is promised either way until the next
+/// start; callers must not act as if it were stored.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The disk is full.
+    #[error("the store's disk is full")]
+    Full,
+    /// Anything else that keeps the store from writing or reading.
+    #[error("the store failed to {doing}: {reason}")]
+    Failed {
+        /// What it was doing.
+        doing: &'static str,
+        /// Its cause, in words.
+        reason: String,
+    },
+    /// The store was told to stop.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// An encoded snapshot as the store keeps it: opaque bytes with the facts to list it by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotBlob {
+    /// When the gateway received it.
+    pub received_at: Timestamp,
+    /// Which instance took it.
+    pub instance: InstanceId,
+    /// Gzip of its JSON (`shared::wire::snapshot`), as it arrived.
+    pub gzip: Vec<u8>,
+}
+
+/// Durable state of a gateway.
+pub trait Store: Send + Sync + 'static {
+    /// Reads everything that `commit` and `put_last_seen` wrote. Called once, before anything else.
+    fn load(&self) -> Result<Records, StoreError>;
+
+    /// Applies the batch atomically and answers when it is durable. Concurrent callers share a flush.
+    fn commit(&self, batch: Vec<Change>) -> StoreFuture<()>;
+
+    /// Notes when edges were last heard of. Durable within a few seconds, which is enough for what it is.
+    fn put_last_seen(&self, seen: Vec<(EndpointId, Timestamp)>) -> StoreFuture<()>;
+
+    /// Replaces the edge's snapshot.
+    fn put_snapshot(&self, edge: EndpointId, snapshot: SnapshotBlob) -> StoreFuture<()>;
+
+    /// The edge's last snapshot.
+    fn snapshot(&self, edge: EndpointId) -> StoreFuture<Option<SnapshotBlob>>;
+
+    /// `Err` with the reason while the last attempt to write failed.
+    fn health(&self) -> Result<(), String>;
+}

@@ -1,0 +1,253 @@
+//! The one task that owns the registry of edges and runs its commands; [`Tunnels`] is its handle.
+//!
+//! Everything that asks or changes something about an edge goes through here: check-ins, tunnel logins, the admin API,
+//! operators' streams. No lock is held anywhere while the store or a peer is awaited.
+
+use std::net::IpAddr;
+
+use shared::id::{EdgeKey, EdgeName, EndpointId, ServiceName};
+use shared::wire::admin;
+use shared::wire::check_in::{Answer, CheckIn, Identity};
+
+use crate::domain::edge::Settings;
+use crate::link::Stream;
+use crate::store::{SnapshotBlob, StoreError};
+
+/// Why a check-in or an agent's snapshot is refused.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CheckInRefusal {
+    /// 401: no edge has this key, or it was deleted.
+    #[error("no edge has this key: it was deleted or its key was rotated; get a new join token from the gateway's admin")]
+    UnknownKey,
+    /// 403: the key belongs to another edge ID.
+    #[error("this key is bound to another edge ID; use that one, or have the gateway's admin dissociate the edge")]
+    BoundToAnother,
+    /// 409: a second live instance on an edge that is no cluster.
+    #[error("another agent with this edge ID is checking in from {hostname}; stop one of the two, or mark the edge as a cluster")]
+    SecondInstance {
+        /// Host of the instance that is already there.
+        hostname: String,
+    },
+    /// 426: the hello names a protocol that this gateway does not speak.
+    #[error("this gateway speaks check-in protocol {supported}, the agent {offered}: update the older of the two")]
+    Protocol {
+        /// What we speak.
+        supported: u16,
+        /// What the hello said.
+        offered: u16,
+    },
+    /// 503: overload or drain.
+    #[error("the gateway is busy; try again in {retry_after_s} s")]
+    Busy {
+        /// For `retry-after`.
+        retry_after_s: u32,
+    },
+    /// 503: the binding could not be stored.
+    #[error("the gateway can't store the binding now: {0}")]
+    Store(#[from] StoreError),
+}
+
+/// Why a request of the admin API is refused.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AdminError {
+    /// 404.
+    #[error("there is no edge named {0}")]
+    NoSuchEdge(EdgeName),
+    /// 409.
+    #[error("an edge named {0} exists already; choose another name")]
+    NameTaken(EdgeName),
+    /// 422: a value is out of its bounds.
+    #[error("{0}")]
+    Invalid(String),
+    /// 404: it was never taken.
+    #[error("there is no snapshot of this edge yet; take one with POST")]
+    NoSnapshot,
+    /// 503: overload or drain.
+    #[error("the gateway is busy; try again in {retry_after_s} s")]
+    Busy {
+        /// For `retry-after`.
+        retry_after_s: u32,
+    },
+    /// 503 or 507.
+    #[error("the change could not be stored: {0}")]
+    Store(#[from] StoreError),
+}
+
+/// Why an operator gets no stream to a service.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum OpenError {
+    /// 404.
+    #[error("there is no edge named {0}")]
+    NoSuchEdge(EdgeName),
+    /// 404: the agent announced no such service.
+    #[error("edge {edge} has no service named {service}; it has: {available}")]
+    NoSuchService {
+        /// Which edge.
+        edge: EdgeName,
+        /// What was asked for.
+        service: ServiceName,
+        /// What there is, comma-separated.
+        available: String,
+    },
+    /// 504: no tunnel in time, and why.
+    #[error("no tunnel to {edge} within {waited_s} s: {reason}")]
+    NoTunnel {
+        /// Which edge.
+        edge: EdgeName,
+        /// How long the request waited.
+        waited_s: u32,
+        /// Offline since when, refused, offered but not connected.
+        reason: String,
+    },
+    /// 502: the agent could not connect to the service's target.
+    #[error("edge {edge} could not reach {service}: {reason}")]
+    Dial {
+        /// Which edge.
+        edge: EdgeName,
+        /// Which service.
+        service: ServiceName,
+        /// The agent's words.
+        reason: String,
+    },
+    /// 502: the tunnel broke while the stream was being opened.
+    #[error("the tunnel to {0} broke while the stream was being opened; try again")]
+    Lost(EdgeName),
+    /// 503: too many streams in this tunnel, or the gateway is shutting down.
+    #[error("{reason}")]
+    Refused {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The answer to a check-in that was accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckInAnswer {
+    /// 204: nothing changed since the last answer.
+    Unchanged,
+    /// 200.
+    Changed(Answer),
+}
+
+/// A freshly made edge: what the admin API shows once.
+#[derive(Clone, Debug)]
+pub struct NewEdge {
+    /// Its public id.
+    pub endpoint: EndpointId,
+    /// Its name.
+    pub name: EdgeName,
+    /// Its key, of which the gateway keeps a digest only.
+    pub key: EdgeKey,
+}
+
+/// Which edges `GET /api/v1/edges` lists.
+#[derive(Clone, Debug, Default)]
+pub struct EdgeQuery {
+    /// Part of a name or a whole tag.
+    pub text: Option<String>,
+    /// Only those with this status.
+    pub status: Option<admin::EdgeStatus>,
+    /// Only names after this one.
+    pub after: Option<EdgeName>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// Handle of the registry's task. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Tunnels {}
+
+impl Tunnels {
+    /// Answers a check-in.
+    pub async fn check_in(&self, _who: Identity, _body: CheckIn, _peer: IpAddr) -> Result<CheckInAnswer, CheckInRefusal> {
+        todo!()
+    }
+
+    /// Whose snapshot this is, if the agent may put one.
+    pub async fn identify(&self, _who: &Identity) -> Result<EndpointId, CheckInRefusal> {
+        todo!()
+    }
+
+    /// Stores the snapshot and wakes whoever waits for one of this edge.
+    pub async fn put_snapshot(&self, _edge: EndpointId, _snapshot: SnapshotBlob) -> Result<(), StoreError> {
+        todo!()
+    }
+
+    /// Creates an edge; durable before it returns.
+    pub async fn create_edge(&self, _new: admin::CreateEdge) -> Result<NewEdge, AdminError> {
+        todo!()
+    }
+
+    /// A page of edges in order of name.
+    pub async fn edges(&self, _query: EdgeQuery) -> admin::EdgePage {
+        todo!()
+    }
+
+    /// One edge.
+    pub async fn edge(&self, _name: &EdgeName) -> Result<admin::Edge, AdminError> {
+        todo!()
+    }
+
+    /// Changes an edge; durable before it returns.
+    pub async fn change_edge(&self, _name: &EdgeName, _change: admin::ChangeEdge) -> Result<admin::Edge, AdminError> {
+        todo!()
+    }
+
+    /// Frees the binding and closes the tunnel; durable before it returns.
+    pub async fn dissociate(&self, _name: &EdgeName) -> Result<(), AdminError> {
+        todo!()
+    }
+
+    /// Deletes the edge, revokes its key and closes its tunnel; durable before it returns.
+    pub async fn delete_edge(&self, _name: &EdgeName) -> Result<(), AdminError> {
+        todo!()
+    }
+
+    /// Raises the flag.
+    pub async fn raise(&self, _name: &EdgeName) -> Result<admin::Tunnel, AdminError> {
+        todo!()
+    }
+
+    /// Lowers the flag and closes the tunnel.
+    pub async fn lower(&self, _name: &EdgeName) -> Result<admin::Tunnel, AdminError> {
+        todo!()
+    }
+
+    /// Settings in force.
+    pub async fn settings(&self) -> Settings {
+        todo!()
+    }
+
+    /// Changes settings; durable before it returns.
+    pub async fn change_settings(&self, _change: admin::Settings) -> Result<Settings, AdminError> {
+        todo!()
+    }
+
+    /// The edge's last snapshot.
+    pub async fn snapshot(&self, _name: &EdgeName) -> Result<SnapshotBlob, AdminError> {
+        todo!()
+    }
+
+    /// Has the agent take a snapshot now (opening the tunnel for it) and waits for it.
+    pub async fn take_snapshot(&self, _name: &EdgeName) -> Result<SnapshotBlob, OpenError> {
+        todo!()
+    }
+
+    /// Opens a stream to a service of an edge: raises the flag where the tunnel is closed, and waits a bounded time.
+    /// Dropping the future gives up: the flag is lowered unless others want it. The stream holds the tunnel for as
+    /// long as it lives.
+    pub async fn open(&self, _edge: &EdgeName, _service: &ServiceName) -> Result<Stream, OpenError> {
+        todo!()
+    }
+
+    /// Takes no new work from now on. Streams that are live go on.
+    pub async fn drain(&self) {
+        todo!()
+    }
+
+    /// Streams that are live now, for the drain.
+    pub fn live_streams(&self) -> usize {
+        todo!()
+    }
+
+}

@@ -1,0 +1,23 @@
+//! What both ends of Tidegate must agree on.
+//!
+//! | room | what lives there |
+//! | --- | --- |
+//! | [`id`] | names and ids as types: edge, endpoint, instance, offer, service |
+//! | [`secret`] | the type that keeps a secret out of logs |
+//! | [`fingerprint`] | how a host key and a TLS key are pinned |
+//! | [`join_token`] | what an admin pastes into an agent |
+//! | [`envelope`] | tunnel credentials, sealed for one edge and one offer |
+//! | [`wire`] | JSON of the check-in, the admin API, snapshots and problems |
+//! | [`tunnel`] | what runs inside the SSH connection: control messages, streams with credit, the socket below |
+//! | [`dial`], [`tls`] | reaching a gateway: CONNECT proxies, pins |
+//! | [`log`], [`toml_file`] | what every binary does the same way: logging, its configuration file |
+//!
+//! Nothing here decides anything about the life of an edge: that is `gateway::domain` and `edge_agent::lifecycle`.
+
+pub mod envelope;
+pub mod fingerprint;
+pub mod id;
+pub mod join_token;
+pub mod secret;
+pub mod tunnel;
+pub mod wire;

@@ -1,0 +1,247 @@
+//! The admin API: what scripts, the CLI and the page exchange with the gateway. Times are RFC 3339 in UTC; durations
+//! are whole seconds in fields that end in `_s`.
+
+use serde::{Deserialize, Serialize};
+
+use super::check_in::Service;
+use crate::id::{EdgeName, EndpointId, InstanceId};
+
+/// `POST /api/v1/edges`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateEdge {
+    /// Unique name.
+    pub name: EdgeName,
+    /// Whether several instances may run with one edge ID.
+    #[serde(default)]
+    pub cluster: bool,
+    /// Check-in interval of this edge; the gateway's where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval_s: Option<u32>,
+    /// Idle time of this edge; the gateway's where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timeout_s: Option<u32>,
+    /// Free words to find it by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+}
+
+/// The 201 to [`CreateEdge`]. The only answer that shows the key and the join token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EdgeCreated {
+    /// As asked for.
+    pub name: EdgeName,
+    /// Public id.
+    pub endpoint_id: EndpointId,
+    /// A fresh edge ID for the agent, used in `commands`. Any other would do as well: the first that presents the
+    /// key is bound.
+    pub edge_id: String,
+    /// The edge's key; also in the token.
+    pub key: String,
+    /// What the agent needs.
+    pub join_token: String,
+    /// Ready to copy.
+    pub commands: Commands,
+}
+
+/// Ways to start the agent, ready to copy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commands {
+    /// `docker run ...`
+    pub container: String,
+    /// `tidegate-agent ...`
+    pub binary: String,
+    /// A `compose.yaml`.
+    pub compose: String,
+    /// A systemd unit with the commands that install it.
+    pub systemd: String,
+}
+
+/// One edge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edge {
+    /// Unique name.
+    pub name: EdgeName,
+    /// Public id.
+    pub endpoint_id: EndpointId,
+    /// Whether several instances may run with one edge ID.
+    pub cluster: bool,
+    /// Free words.
+    pub tags: Vec<String>,
+    /// Check-in interval in force.
+    pub interval_s: u32,
+    /// Idle time in force.
+    pub idle_timeout_s: u32,
+    /// When the record was made.
+    pub created_at: String,
+    /// Whether an edge ID is bound to its key.
+    pub bound: bool,
+    /// What the operator wants to know first.
+    pub status: EdgeStatus,
+    /// Last check-in, if there was one.
+    pub last_seen: Option<String>,
+    /// Instances that checked in within three intervals.
+    pub instances: Vec<Instance>,
+    /// State of its tunnel.
+    pub tunnel: Tunnel,
+}
+
+/// What the operator wants to know first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EdgeStatus {
+    /// No agent ever used its token.
+    NeverJoined,
+    /// No check-in within three intervals.
+    Offline,
+    /// Checking in.
+    Online,
+    /// Checking in, and its tunnel is open.
+    TunnelOpen,
+}
+
+/// A running agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// Its id.
+    pub instance: InstanceId,
+    /// Its host's name.
+    pub hostname: String,
+    /// Its version.
+    pub agent: String,
+    /// Address that its check-ins come from.
+    pub address: String,
+    /// Its last check-in.
+    pub last_seen: String,
+    /// What it exposes.
+    pub services: Vec<Service>,
+}
+
+/// `GET /api/v1/edges`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EdgePage {
+    /// In order of name.
+    pub edges: Vec<Edge>,
+    /// `after` of the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<EdgeName>,
+}
+
+/// `PATCH /api/v1/edges/{edge}`: only what is given changes; `null` takes a setting of the edge back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeEdge {
+    /// New name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<EdgeName>,
+    /// New tags.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<Vec<String>>,
+    /// Whether several instances may run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<bool>,
+    /// Check-in interval of this edge.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    pub interval_s: Option<Option<u32>>,
+    /// Idle time of this edge.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    pub idle_timeout_s: Option<Option<u32>>,
+}
+
+/// Tells a field that is `null` from one that is absent.
+fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// `GET /api/v1/edges/{edge}/tunnel`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tunnel {
+    /// Where in its life it is.
+    pub state: TunnelState,
+    /// Since when.
+    pub since: String,
+    /// Which instance has it or was offered it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<InstanceId>,
+    /// How many hold it open: streams, sessions, waiting requests.
+    pub holds: usize,
+    /// Why the last attempt failed or the last tunnel ended, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Life of an edge's tunnel, seen from the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TunnelState {
+    /// Nobody needs it.
+    Idle,
+    /// The flag is raised.
+    Wanted,
+    /// An instance has credentials.
+    Offered,
+    /// Streams can be opened.
+    Open,
+}
+
+/// `GET|PATCH /api/v1/settings`; in a PATCH only what is given changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Check-in interval, 1 to 86,400.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval_s: Option<u32>,
+    /// Idle time after which a tunnel closes, 10 to 604,800.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timeout_s: Option<u32>,
+    /// How long the gateway may keep a check-in's answer back (hold mode); 0 is off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold_s: Option<u32>,
+    /// Where agents and browsers reach port 9000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_url: Option<String>,
+    /// Where agents reach port 8000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_ssh: Option<String>,
+}
+
+/// `GET /api/v1/edges/{edge}/snapshot`, and the answer to its POST.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoredSnapshot {
+    /// When the gateway received it.
+    pub received_at: String,
+    /// Which instance took it.
+    pub instance: InstanceId,
+    /// What the site looked like.
+    pub snapshot: super::snapshot::Snapshot,
+}
+
+/// `GET /healthz` and `GET /readyz`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// `ok` or `unavailable`.
+    pub status: HealthStatus,
+    /// State of each part; `readyz` only.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub parts: std::collections::BTreeMap<String, Part>,
+}
+
+/// A part of the gateway, as `readyz` sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// `ok` or `unavailable`.
+    pub status: HealthStatus,
+    /// What is wrong with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Whether something can do its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HealthStatus {
+    /// It can.
+    Ok,
+    /// It can't.
+    Unavailable,
+}
