@@ -9,5 +9,6 @@
 
 pub mod domain;
 pub mod link;
+pub mod ssh;
 pub mod store;
 pub mod tunnels;

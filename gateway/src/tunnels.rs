@@ -4,14 +4,15 @@
 //! operators' streams. No lock is held anywhere while the store or a peer is awaited.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use shared::id::{EdgeKey, EdgeName, EndpointId, ServiceName};
 use shared::wire::admin;
 use shared::wire::check_in::{Answer, CheckIn, Identity};
 
-use crate::domain::edge::Settings;
+use crate::domain::edge::{Records, Settings};
 use crate::link::Stream;
-use crate::store::{SnapshotBlob, StoreError};
+use crate::store::{SnapshotBlob, Store, StoreError};
 
 /// Why a check-in or an agent's snapshot is refused.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -120,6 +121,16 @@ pub enum OpenError {
     },
 }
 
+/// Where a check-in came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The agent's address.
+    pub address: IpAddr,
+    /// Where this agent reaches the tunnel server, `host:port`: what the operator configured, else the host by which the
+    /// agent addressed the API, with the tunnel server's port. It goes into the offer.
+    pub ssh: String,
+}
+
 /// The answer to a check-in that was accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CheckInAnswer {
@@ -158,8 +169,13 @@ pub struct EdgeQuery {
 pub struct Tunnels {}
 
 impl Tunnels {
+    /// Starts the task. It ends when the last handle is dropped.
+    pub fn start(_store: Arc<dyn Store>, _records: Records) -> Self {
+        todo!()
+    }
+
     /// Answers a check-in.
-    pub async fn check_in(&self, _who: Identity, _body: CheckIn, _peer: IpAddr) -> Result<CheckInAnswer, CheckInRefusal> {
+    pub async fn check_in(&self, _who: Identity, _body: CheckIn, _origin: Origin) -> Result<CheckInAnswer, CheckInRefusal> {
         todo!()
     }
 
