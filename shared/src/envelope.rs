@@ -78,7 +78,9 @@ pub fn open(envelope: &str, edge: &EdgeId, offer: &OfferId) -> Result<Credential
     }
     let bytes = URL_SAFE_NO_PAD.decode(envelope).map_err(|_| EnvelopeError::Malformed)?;
     let Some((salt, rest)) = bytes.split_first_chunk::<SALT>() else { return Err(EnvelopeError::Malformed) };
-    let Some((nonce, sealed)) = rest.split_first_chunk::<NONCE>() else { return Err(EnvelopeError::Malformed) };
+    let Some((nonce, sealed)) = rest.split_first_chunk::<NONCE>() else {
+        return Err(EnvelopeError::Malformed);
+    };
     if sealed.len() < TAG {
         return Err(EnvelopeError::Malformed);
     }

@@ -48,9 +48,7 @@ pub enum JoinTokenError {
     #[error("this is no join token: it has {0} characters, and a token has at most {MAX_LENGTH}")]
     TooLong(usize),
     /// Something else, or its beginning was not copied.
-    #[error(
-        "this is no join token, or its beginning was not copied: it must begin with \"{PREFIX}\""
-    )]
+    #[error("this is no join token, or its beginning was not copied: it must begin with \"{PREFIX}\"")]
     Prefix,
     /// From a newer gateway.
     #[error("the join token has format version {0}, and this agent knows version 1 only: update the agent")]
@@ -96,7 +94,8 @@ impl JoinToken {
             host: self.host_keys.clone(),
             tls: self.tls_pins.clone(),
         };
-        let json = serde_json::to_vec(&payload).expect("strings and arrays of strings have no failing serializer");
+        let json =
+            serde_json::to_vec(&payload).expect("strings and arrays of strings have no failing serializer");
         let body = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(json));
         let checksum = checksum(&body);
         format!("{body}.{checksum}")
@@ -117,8 +116,10 @@ impl FromStr for JoinToken {
         }
         let text: String = text.split_whitespace().collect();
         let rest = strip_prefix(&text)?;
-        if let Some((position, character)) =
-            text.chars().enumerate().find(|(_, c)| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')))
+        if let Some((position, character)) = text
+            .chars()
+            .enumerate()
+            .find(|(_, c)| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')))
         {
             return Err(JoinTokenError::Character { position: position + 1, character });
         }
@@ -131,7 +132,8 @@ impl FromStr for JoinToken {
         if checksum(body) != given {
             return Err(JoinTokenError::Checksum);
         }
-        let json = URL_SAFE_NO_PAD.decode(payload).map_err(|_| JoinTokenError::Content("no base64url".into()))?;
+        let json =
+            URL_SAFE_NO_PAD.decode(payload).map_err(|_| JoinTokenError::Content("no base64url".into()))?;
         let payload: Payload =
             serde_json::from_slice(&json).map_err(|error| JoinTokenError::Content(error.to_string()))?;
         Self::from_payload(payload)
@@ -170,10 +172,20 @@ impl JoinToken {
         if !secure && !payload.tls.is_empty() {
             return invalid("it pins a TLS key for a plain http:// address");
         }
-        if payload.ssh.rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err()) {
+        if payload
+            .ssh
+            .rsplit_once(':')
+            .is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err())
+        {
             return invalid("its tunnel address is not host:port");
         }
-        Ok(Self { api_url: payload.api, ssh: payload.ssh, key, host_keys: payload.host, tls_pins: payload.tls })
+        Ok(Self {
+            api_url: payload.api,
+            ssh: payload.ssh,
+            key,
+            host_keys: payload.host,
+            tls_pins: payload.tls,
+        })
     }
 }
 
@@ -217,10 +229,7 @@ mod tests {
         assert_eq!(text[3..].parse::<JoinToken>(), Err(JoinTokenError::Prefix));
         assert_eq!(text.replacen('1', "2", 1).parse::<JoinToken>(), Err(JoinTokenError::Version(2)));
         let odd = format!("{}…{}", &text[..30], &text[30..]);
-        assert_eq!(
-            odd.parse::<JoinToken>(),
-            Err(JoinTokenError::Character { position: 31, character: '…' })
-        );
+        assert_eq!(odd.parse::<JoinToken>(), Err(JoinTokenError::Character { position: 31, character: '…' }));
         assert!(matches!("x".repeat(9000).parse::<JoinToken>(), Err(JoinTokenError::TooLong(9000))));
     }
 

@@ -9,15 +9,20 @@
 //! | [`envelope`] | tunnel credentials, sealed for one edge and one offer |
 //! | [`wire`] | JSON of the check-in, the admin API, snapshots and problems |
 //! | [`tunnel`] | what runs inside the SSH connection: control messages, streams with credit, the socket below |
-//! | [`dial`], [`tls`] | reaching a gateway: CONNECT proxies, pins |
+//! | [`host_port`], [`dial`], [`tls`] | reaching a gateway: addresses, CONNECT proxies, pins |
 //! | [`log`], [`toml_file`] | what every binary does the same way: logging, its configuration file |
 //!
 //! Nothing here decides anything about the life of an edge: that is `gateway::domain` and `edge_agent::lifecycle`.
 
+pub mod dial;
 pub mod envelope;
 pub mod fingerprint;
+pub mod host_port;
 pub mod id;
 pub mod join_token;
+pub mod log;
 pub mod secret;
+pub mod tls;
+pub mod toml_file;
 pub mod tunnel;
 pub mod wire;
