@@ -1,12 +1,110 @@
-//! One stream: the pump between a channel and a local connection.
+//! One stream: the pump between an SSH channel and a local connection.
+//!
+//! Between our own ends a stream carries *message credit*, because russh grants a channel's window when data arrives,
+//! not when it is consumed, and then waits for the channel's queue: one reader that stops would stop the whole
+//! connection. So each data message (at most [`MAX_PACKET`] bytes) costs its sender one credit; [`CREDIT`] of them may
+//! be unacknowledged; the receiver takes everything off russh's queue at once into its own, and acknowledges what it
+//! has written to its local end with SSH_MSG_CHANNEL_EXTENDED_DATA of type [`ACKNOWLEDGE`], a big-endian u32 count. A
+//! reader that stops costs its own `CREDIT` × 32 KiB and nobody else's time.
+//!
+//! | what happens | what passes on |
+//! | --- | --- |
+//! | local end of file | EOF; acknowledgements are still read |
+//! | EOF received | what is queued is written, then the local write side is shut down |
+//! | both directions done | CLOSE |
+//! | local error | CLOSE at once, without EOF |
+//! | CLOSE without EOF, or the connection is gone | what is queued is written, then the local end is reset |
+//! | CLOSE after EOF | what is queued is written, then the local end is closed |
+//! | more messages than credit allows | the stream is reset on both sides |
+//!
+//! Stock SSH clients know no credit ([`Flow::Plain`]): there, a queue that is full waits for its local end, and so does
+//! the connection.
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use russh::{Channel, ChannelId, ChannelMsg, ChannelWriteHalf};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::{Notify, Semaphore};
+
+use super::socket::Backlog;
+use super::ssh::MAX_PACKET;
+
+/// Messages that may be unacknowledged in one direction of a stream: 2 MiB. More makes a single stream no faster on
+/// loopback, less does (16: by a fifth).
+pub const CREDIT: usize = 64;
+
+/// Acknowledgements are sent this many at a time.
+const ACKNOWLEDGE_EVERY: u32 = CREDIT as u32 / 4;
+
+/// Type of the extended data that acknowledges: "ack" in RFC 4250 §4.5's private range of codes.
+pub const ACKNOWLEDGE: u32 = 0xFE61_636B;
+
+/// Bytes read from the local end at a time: two messages when it is busy, little while it is quiet, since a stream that
+/// waits for input holds a buffer of this size.
+const READ_SIZES: (usize, usize) = (4 * 1024, 2 * MAX_PACKET as usize);
+
+/// Messages written with one system call.
+const WRITE_BATCH: usize = 16;
 
 /// The local end of a stream: a socket, or whatever stands for one.
 pub trait Local: AsyncRead + AsyncWrite + Send + Unpin + 'static {
     /// Ends the connection so that its peer sees a reset, not an orderly end, where that can be told apart (TCP: RST by
     /// SO_LINGER 0). Called once, right before the drop.
     fn reset(&mut self);
+}
+
+impl Local for TcpStream {
+    fn reset(&mut self) {
+        // Failing means that the socket is gone already.
+        let _ = self.set_zero_linger();
+    }
+}
+
+impl Local for UnixStream {
+    /// Unix sockets know no reset.
+    fn reset(&mut self) {}
+}
+
+/// Who bounds what is in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Message credit, between our own ends.
+    Credit,
+    /// The channel's window alone, with stock clients.
+    Plain,
+}
+
+/// Bytes that all streams of a tunnel carried, and how many there are: what idleness is judged by.
+#[derive(Debug, Default)]
+pub struct Meter {
+    received: AtomicU64,
+    sent: AtomicU64,
+    streams: AtomicUsize,
+}
+
+impl Meter {
+    /// Bytes that came in through channels.
+    pub fn received(&self) -> u64 {
+        self.received.load(Relaxed)
+    }
+
+    /// Bytes that went out through channels.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Relaxed)
+    }
+
+    /// Streams that are being carried now.
+    pub fn streams(&self) -> usize {
+        self.streams.load(Relaxed)
+    }
 }
 
 /// How a stream ended, and what it carried.
@@ -19,3 +117,294 @@ pub struct CarryEnd {
     /// Both directions ended in order (as opposed to a reset or a broken tunnel).
     pub orderly: bool,
 }
+
+/// Carries bytes between `channel` and `local` until both directions are done, and closes both.
+///
+/// Run it on a task of its own: dropped half-way it leaves the channel open.
+pub async fn carry<S, L>(channel: Channel<S>, local: L, flow: Flow, backlog: &Backlog, meter: &Meter) -> CarryEnd
+where
+    S: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static,
+    L: Local,
+{
+    meter.streams.fetch_add(1, Relaxed);
+    let (mut from_channel, to_channel) = channel.split();
+    let local = Mutex::new(local);
+    let credit = Semaphore::new(CREDIT);
+    let acknowledger = Acknowledger::default();
+    let mut inbound = Inbound::new(&local, flow);
+    let outbound = Outbound { local: &local, channel: &to_channel, flow, credit: &credit, backlog, meter };
+    let sent = AtomicU64::new(0);
+    let orderly = {
+        let mut outbound_done = false;
+        let mut outbound = pin!(outbound.run(&sent));
+        let mut acknowledging = pin!(acknowledger.run(&to_channel));
+        loop {
+            if inbound.done && outbound_done {
+                break true;
+            }
+            if inbound.done && inbound.closed {
+                break inbound.eof;
+            }
+            tokio::select! { biased;
+                message = from_channel.wait(), if inbound.wants_more() => {
+                    if inbound.take(message, &credit, meter).is_err() {
+                        break false;
+                    }
+                }
+                result = &mut outbound, if !outbound_done && !inbound.closed => {
+                    if result.is_err() {
+                        break false;
+                    }
+                    outbound_done = true;
+                }
+                () = &mut acknowledging => {}
+                result = inbound.write(), if inbound.has_work() => match result {
+                    Ok(messages) => if flow == Flow::Credit {
+                        acknowledger.add(messages);
+                    },
+                    Err(_) => break false,
+                },
+            }
+        }
+    };
+    // A connection that is gone takes no CLOSE, and there is nobody left to tell.
+    let _ = to_channel.close().await;
+    let end = CarryEnd { received: inbound.received, sent: sent.load(Relaxed), orderly };
+    let mut local = local.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if !orderly {
+        local.reset();
+    }
+    meter.streams.fetch_sub(1, Relaxed);
+    end
+}
+
+/// Both directions of a stream run on one task and never at the same time; the lock is what lets them share the local
+/// end without `unsafe`.
+fn poll_local<L: Local, T>(local: &Mutex<L>, poll: impl FnOnce(Pin<&mut L>) -> T) -> T {
+    poll(Pin::new(&mut *local.lock().unwrap_or_else(PoisonError::into_inner)))
+}
+
+/// The stream can't go on: the local end failed, the connection is gone, or the peer broke the rules.
+struct Broken;
+
+/// Local end to channel.
+struct Outbound<'a, S: From<(ChannelId, ChannelMsg)>, L> {
+    local: &'a Mutex<L>,
+    channel: &'a ChannelWriteHalf<S>,
+    flow: Flow,
+    credit: &'a Semaphore,
+    backlog: &'a Backlog,
+    meter: &'a Meter,
+}
+
+impl<S, L> Outbound<'_, S, L>
+where
+    S: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static,
+    L: Local,
+{
+    /// Until the local end's end of file. Not cancel-safe: russh reserves window before it sends.
+    async fn run(self, sent: &AtomicU64) -> Result<(), Broken> {
+        let mut buffer = BytesMut::new();
+        let mut size = READ_SIZES.0;
+        loop {
+            self.backlog.room().await;
+            let credits = self.acquire(size.div_ceil(MAX_PACKET as usize)).await;
+            let limit = size.min(credits * MAX_PACKET as usize);
+            if buffer.capacity() < limit {
+                buffer.reserve(limit);
+            }
+            let read = {
+                let mut limited = (&mut buffer).limit(limit);
+                poll_fn(|cx| poll_local(self.local, |local| tokio_util::io::poll_read_buf(local, cx, &mut limited))).await
+            };
+            let read = read.map_err(|_| Broken)?;
+            let used = read.div_ceil(MAX_PACKET as usize);
+            if self.flow == Flow::Credit {
+                self.credit.add_permits(credits - used);
+            }
+            if read == 0 {
+                return self.channel.eof().await.map_err(|_| Broken);
+            }
+            sent.fetch_add(read as u64, Relaxed);
+            self.meter.sent.fetch_add(read as u64, Relaxed);
+            self.channel.data_bytes(buffer.split().freeze()).await.map_err(|_| Broken)?;
+            size = if read == limit { (size * 4).min(READ_SIZES.1) } else if read < size / 4 { READ_SIZES.0 } else { size };
+        }
+    }
+
+    /// At least one credit, up to `wanted` where they are there at once.
+    async fn acquire(&self, wanted: usize) -> usize {
+        if self.flow == Flow::Plain {
+            return wanted;
+        }
+        self.credit.acquire().await.expect("the semaphore is never closed").forget();
+        let mut credits = 1;
+        while credits < wanted {
+            match self.credit.try_acquire() {
+                Ok(permit) => permit.forget(),
+                Err(_) => break,
+            }
+            credits += 1;
+        }
+        credits
+    }
+}
+
+/// Sends acknowledgements, on a future of its own: the outbound direction may hold the next place in russh's queue, and
+/// waiting for one behind it would stop the inbound direction for good.
+#[derive(Default)]
+struct Acknowledger {
+    written: AtomicU32,
+    due: Notify,
+}
+
+impl Acknowledger {
+    fn add(&self, messages: u32) {
+        let written = self.written.fetch_add(messages, Relaxed) + messages;
+        if written >= ACKNOWLEDGE_EVERY {
+            self.due.notify_one();
+        }
+    }
+
+    /// Runs until it is dropped.
+    async fn run<S>(&self, channel: &ChannelWriteHalf<S>)
+    where
+        S: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static,
+    {
+        loop {
+            self.due.notified().await;
+            let written = self.written.swap(0, Relaxed);
+            if written > 0 && channel.extended_data_bytes(ACKNOWLEDGE, written.to_be_bytes().to_vec()).await.is_err() {
+                // The connection is gone; the inbound direction notices.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+/// Channel to local end.
+struct Inbound<'a, L> {
+    local: &'a Mutex<L>,
+    flow: Flow,
+    queue: VecDeque<Bytes>,
+    /// EOF was received.
+    eof: bool,
+    /// CLOSE was received, or the connection is gone.
+    closed: bool,
+    /// Something was written that the local end may still hold back.
+    unflushed: bool,
+    /// All that will ever come is written, and the write side is shut down where EOF said so.
+    done: bool,
+    received: u64,
+}
+
+impl<'a, L: Local> Inbound<'a, L> {
+    fn new(local: &'a Mutex<L>, flow: Flow) -> Self {
+        Self {
+            local,
+            flow,
+            queue: VecDeque::new(),
+            eof: false,
+            closed: false,
+            unflushed: false,
+            done: false,
+            received: 0,
+        }
+    }
+
+    /// Whether to take the next message off russh's queue.
+    fn wants_more(&self) -> bool {
+        !self.closed && (self.flow == Flow::Credit || self.queue.len() < CREDIT)
+    }
+
+    fn has_work(&self) -> bool {
+        !self.done && (!self.queue.is_empty() || self.unflushed || self.eof || self.closed)
+    }
+
+    fn take(&mut self, message: Option<ChannelMsg>, credit: &Semaphore, meter: &Meter) -> Result<(), Broken> {
+        match message {
+            Some(ChannelMsg::Data { data }) => {
+                if self.eof || (self.flow == Flow::Credit && self.queue.len() >= CREDIT) {
+                    return Err(Broken);
+                }
+                self.received += data.len() as u64;
+                meter.received.fetch_add(data.len() as u64, Relaxed);
+                self.queue.push_back(data);
+            }
+            Some(ChannelMsg::ExtendedData { ext: ACKNOWLEDGE, data }) if self.flow == Flow::Credit => {
+                let count = data.as_ref().try_into().map(u32::from_be_bytes).map_err(|_| Broken)?;
+                // A peer can't talk us into more than there is.
+                let missing = CREDIT.saturating_sub(credit.available_permits());
+                credit.add_permits(missing.min(count as usize));
+            }
+            Some(ChannelMsg::Eof) => self.eof = true,
+            Some(ChannelMsg::Close) | None => self.closed = true,
+            // Other extended data, window adjustments, requests: nothing that a stream needs.
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Writes what is queued, then flushes, then ends the write side; answers after each step with the number of
+    /// messages that were written out. Cancel-safe: nothing is kept outside of `self`.
+    async fn write(&mut self) -> io::Result<u32> {
+        poll_fn(|cx| self.poll_write(cx)).await
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<u32>> {
+        if !self.queue.is_empty() {
+            let written = ready!(poll_local(self.local, |local| write_batch(local, cx, &self.queue)))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.unflushed = true;
+            return Poll::Ready(Ok(self.consume(written)));
+        }
+        if self.unflushed {
+            ready!(poll_local(self.local, |local| local.poll_flush(cx)))?;
+            self.unflushed = false;
+        }
+        if self.eof {
+            ready!(poll_local(self.local, |local| local.poll_shutdown(cx)))?;
+            self.done = true;
+        } else if self.closed {
+            self.done = true;
+        }
+        Poll::Ready(Ok(0))
+    }
+
+    /// Drops `written` bytes from the front; how many messages that finished.
+    fn consume(&mut self, mut written: usize) -> u32 {
+        let mut finished = 0;
+        while let Some(front) = self.queue.front_mut() {
+            if written < front.len() {
+                front.advance(written);
+                break;
+            }
+            written -= front.len();
+            self.queue.pop_front();
+            finished += 1;
+        }
+        if self.queue.is_empty() {
+            // A stream that is quiet again needs no queue.
+            self.queue = VecDeque::new();
+        }
+        finished
+    }
+}
+
+fn write_batch<L: Local>(local: Pin<&mut L>, cx: &mut Context<'_>, queue: &VecDeque<Bytes>) -> Poll<io::Result<usize>> {
+    let mut slices = [IoSlice::new(&[]); WRITE_BATCH];
+    let mut count = 0;
+    for (slice, message) in slices.iter_mut().zip(queue) {
+        *slice = IoSlice::new(message);
+        count += 1;
+    }
+    if count == 1 || !local.is_write_vectored() {
+        return local.poll_write(cx, &slices[0]);
+    }
+    local.poll_write_vectored(cx, &slices[..count])
+}
+
+#[cfg(test)]
+mod tests;
