@@ -18,19 +18,27 @@ use crate::store::{SnapshotBlob, Store, StoreError};
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CheckInRefusal {
     /// 401: no edge has this key, or it was deleted.
-    #[error("no edge has this key: it was deleted or its key was rotated; get a new join token from the gateway's admin")]
+    #[error(
+        "no edge has this key: it was deleted or its key was rotated; get a new join token from the gateway's admin"
+    )]
     UnknownKey,
     /// 403: the key belongs to another edge ID.
-    #[error("this key is bound to another edge ID; use that one, or have the gateway's admin dissociate the edge")]
+    #[error(
+        "this key is bound to another edge ID; use that one, or have the gateway's admin dissociate the edge"
+    )]
     BoundToAnother,
     /// 409: a second live instance on an edge that is no cluster.
-    #[error("another agent with this edge ID is checking in from {hostname}; stop one of the two, or mark the edge as a cluster")]
+    #[error(
+        "another agent with this edge ID is checking in from {hostname}; stop one of the two, or mark the edge as a cluster"
+    )]
     SecondInstance {
         /// Host of the instance that is already there.
         hostname: String,
     },
     /// 426: the hello names a protocol that this gateway does not speak.
-    #[error("this gateway speaks check-in protocol {supported}, the agent {offered}: update the older of the two")]
+    #[error(
+        "this gateway speaks check-in protocol {supported}, the agent {offered}: update the older of the two"
+    )]
     Protocol {
         /// What we speak.
         supported: u16,
@@ -175,7 +183,12 @@ impl Tunnels {
     }
 
     /// Answers a check-in.
-    pub async fn check_in(&self, _who: Identity, _body: CheckIn, _origin: Origin) -> Result<CheckInAnswer, CheckInRefusal> {
+    pub async fn check_in(
+        &self,
+        _who: Identity,
+        _body: CheckIn,
+        _origin: Origin,
+    ) -> Result<CheckInAnswer, CheckInRefusal> {
         todo!()
     }
 
@@ -205,7 +218,11 @@ impl Tunnels {
     }
 
     /// Changes an edge; durable before it returns.
-    pub async fn change_edge(&self, _name: &EdgeName, _change: admin::ChangeEdge) -> Result<admin::Edge, AdminError> {
+    pub async fn change_edge(
+        &self,
+        _name: &EdgeName,
+        _change: admin::ChangeEdge,
+    ) -> Result<admin::Edge, AdminError> {
         todo!()
     }
 
@@ -265,5 +282,4 @@ impl Tunnels {
     pub fn live_streams(&self) -> usize {
         todo!()
     }
-
 }

@@ -121,7 +121,13 @@ pub struct CarryEnd {
 /// Carries bytes between `channel` and `local` until both directions are done, and closes both.
 ///
 /// Run it on a task of its own: dropped half-way it leaves the channel open.
-pub async fn carry<S, L>(channel: Channel<S>, local: L, flow: Flow, backlog: &Backlog, meter: &Meter) -> CarryEnd
+pub async fn carry<S, L>(
+    channel: Channel<S>,
+    local: L,
+    flow: Flow,
+    backlog: &Backlog,
+    meter: &Meter,
+) -> CarryEnd
 where
     S: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static,
     L: Local,
@@ -129,7 +135,7 @@ where
     meter.streams.fetch_add(1, Relaxed);
     let (mut from_channel, to_channel) = channel.split();
     let local = Mutex::new(local);
-    let credit = Semaphore::new(CREDIT);
+    let credit = Credit::new();
     let acknowledger = Acknowledger::default();
     let mut inbound = Inbound::new(&local, flow);
     let outbound = Outbound { local: &local, channel: &to_channel, flow, credit: &credit, backlog, meter };
@@ -192,7 +198,7 @@ struct Outbound<'a, S: From<(ChannelId, ChannelMsg)>, L> {
     local: &'a Mutex<L>,
     channel: &'a ChannelWriteHalf<S>,
     flow: Flow,
-    credit: &'a Semaphore,
+    credit: &'a Credit,
     backlog: &'a Backlog,
     meter: &'a Meter,
 }
@@ -208,19 +214,25 @@ where
         let mut size = READ_SIZES.0;
         loop {
             self.backlog.room().await;
-            let credits = self.acquire(size.div_ceil(MAX_PACKET as usize)).await;
+            let wanted = size.div_ceil(MAX_PACKET as usize);
+            let credits = match self.flow {
+                Flow::Credit => self.credit.take(wanted).await,
+                Flow::Plain => wanted,
+            };
             let limit = size.min(credits * MAX_PACKET as usize);
             if buffer.capacity() < limit {
                 buffer.reserve(limit);
             }
             let read = {
                 let mut limited = (&mut buffer).limit(limit);
-                poll_fn(|cx| poll_local(self.local, |local| tokio_util::io::poll_read_buf(local, cx, &mut limited))).await
+                poll_fn(|cx| {
+                    poll_local(self.local, |local| tokio_util::io::poll_read_buf(local, cx, &mut limited))
+                })
+                .await
             };
             let read = read.map_err(|_| Broken)?;
-            let used = read.div_ceil(MAX_PACKET as usize);
             if self.flow == Flow::Credit {
-                self.credit.add_permits(credits - used);
+                self.credit.spend(credits, read.div_ceil(MAX_PACKET as usize));
             }
             if read == 0 {
                 return self.channel.eof().await.map_err(|_| Broken);
@@ -228,25 +240,53 @@ where
             sent.fetch_add(read as u64, Relaxed);
             self.meter.sent.fetch_add(read as u64, Relaxed);
             self.channel.data_bytes(buffer.split().freeze()).await.map_err(|_| Broken)?;
-            size = if read == limit { (size * 4).min(READ_SIZES.1) } else if read < size / 4 { READ_SIZES.0 } else { size };
+            size = if read == limit {
+                (size * 4).min(READ_SIZES.1)
+            } else if read < size / 4 {
+                READ_SIZES.0
+            } else {
+                size
+            };
         }
+    }
+}
+
+/// Messages that may still be sent, and those whose acknowledgement is awaited.
+struct Credit {
+    free: Semaphore,
+    unacknowledged: AtomicUsize,
+}
+
+impl Credit {
+    fn new() -> Self {
+        Self { free: Semaphore::new(CREDIT), unacknowledged: AtomicUsize::new(0) }
     }
 
     /// At least one credit, up to `wanted` where they are there at once.
-    async fn acquire(&self, wanted: usize) -> usize {
-        if self.flow == Flow::Plain {
-            return wanted;
-        }
-        self.credit.acquire().await.expect("the semaphore is never closed").forget();
-        let mut credits = 1;
-        while credits < wanted {
-            match self.credit.try_acquire() {
+    async fn take(&self, wanted: usize) -> usize {
+        self.free.acquire().await.expect("the semaphore is never closed").forget();
+        let mut taken = 1;
+        while taken < wanted {
+            match self.free.try_acquire() {
                 Ok(permit) => permit.forget(),
                 Err(_) => break,
             }
-            credits += 1;
+            taken += 1;
         }
-        credits
+        taken
+    }
+
+    /// `used` of the credits `taken` went into messages; the rest is free again.
+    fn spend(&self, taken: usize, used: usize) {
+        self.unacknowledged.fetch_add(used, Relaxed);
+        self.free.add_permits(taken - used);
+    }
+
+    /// The peer has written `count` messages out. It can't talk us into more than we sent.
+    fn acknowledge(&self, count: usize) {
+        let granted = count.min(self.unacknowledged.load(Relaxed));
+        self.unacknowledged.fetch_sub(granted, Relaxed);
+        self.free.add_permits(granted);
     }
 }
 
@@ -274,7 +314,9 @@ impl Acknowledger {
         loop {
             self.due.notified().await;
             let written = self.written.swap(0, Relaxed);
-            if written > 0 && channel.extended_data_bytes(ACKNOWLEDGE, written.to_be_bytes().to_vec()).await.is_err() {
+            if written > 0
+                && channel.extended_data_bytes(ACKNOWLEDGE, written.to_be_bytes().to_vec()).await.is_err()
+            {
                 // The connection is gone; the inbound direction notices.
                 std::future::pending::<()>().await;
             }
@@ -321,7 +363,7 @@ impl<'a, L: Local> Inbound<'a, L> {
         !self.done && (!self.queue.is_empty() || self.unflushed || self.eof || self.closed)
     }
 
-    fn take(&mut self, message: Option<ChannelMsg>, credit: &Semaphore, meter: &Meter) -> Result<(), Broken> {
+    fn take(&mut self, message: Option<ChannelMsg>, credit: &Credit, meter: &Meter) -> Result<(), Broken> {
         match message {
             Some(ChannelMsg::Data { data }) => {
                 if self.eof || (self.flow == Flow::Credit && self.queue.len() >= CREDIT) {
@@ -333,9 +375,7 @@ impl<'a, L: Local> Inbound<'a, L> {
             }
             Some(ChannelMsg::ExtendedData { ext: ACKNOWLEDGE, data }) if self.flow == Flow::Credit => {
                 let count = data.as_ref().try_into().map(u32::from_be_bytes).map_err(|_| Broken)?;
-                // A peer can't talk us into more than there is.
-                let missing = CREDIT.saturating_sub(credit.available_permits());
-                credit.add_permits(missing.min(count as usize));
+                credit.acknowledge(count as usize);
             }
             Some(ChannelMsg::Eof) => self.eof = true,
             Some(ChannelMsg::Close) | None => self.closed = true,
@@ -385,15 +425,19 @@ impl<'a, L: Local> Inbound<'a, L> {
             self.queue.pop_front();
             finished += 1;
         }
-        if self.queue.is_empty() {
-            // A stream that is quiet again needs no queue.
+        if self.queue.is_empty() && self.queue.capacity() > WRITE_BATCH {
+            // A stream that is quiet again needs no large queue.
             self.queue = VecDeque::new();
         }
         finished
     }
 }
 
-fn write_batch<L: Local>(local: Pin<&mut L>, cx: &mut Context<'_>, queue: &VecDeque<Bytes>) -> Poll<io::Result<usize>> {
+fn write_batch<L: Local>(
+    local: Pin<&mut L>,
+    cx: &mut Context<'_>,
+    queue: &VecDeque<Bytes>,
+) -> Poll<io::Result<usize>> {
     let mut slices = [IoSlice::new(&[]); WRITE_BATCH];
     let mut count = 0;
     for (slice, message) in slices.iter_mut().zip(queue) {

@@ -43,7 +43,11 @@ pub struct UserEnd {
 }
 
 impl AsyncRead for UserEnd {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         match Pin::new(&mut self.io).poll_read(cx, buffer) {
             Poll::Ready(Ok(())) if buffer.filled().len() == before && self.reset.load(Relaxed) => {
@@ -55,7 +59,11 @@ impl AsyncRead for UserEnd {
 }
 
 impl AsyncRead for CarriedEnd {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_read(cx, buffer)
     }
 }
@@ -102,7 +110,10 @@ mod tests {
             let mut all = Vec::new();
             let result = user.read_to_end(&mut all).await;
             assert_eq!(all, b"part");
-            assert_eq!(result.map_err(|error| error.kind()).err(), reset.then_some(io::ErrorKind::ConnectionReset));
+            assert_eq!(
+                result.map_err(|error| error.kind()).err(),
+                reset.then_some(io::ErrorKind::ConnectionReset)
+            );
         }
     }
 }

@@ -105,7 +105,11 @@ impl<S: AsyncWrite + Unpin> PatientSocket<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for PatientSocket<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         self.drain(cx)?;
         Pin::new(&mut self.socket).poll_read(cx, buffer)
     }
