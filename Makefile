@@ -1,0 +1,23 @@
+# What one does with this repository. Each target is a line here and a script in ci/ or demo/ that says how.
+
+.PHONY: help demo test check image
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## the main job end to end on this machine; stays until Ctrl-C (DEMO_ONCE=1: ends after one request)
+	@demo/run
+
+test: ## installs what the tests need and runs them all
+	ci/install-test-tools
+	ci/test
+
+check: ## format, lints, documentation, dependency policy, purity of the pure parts
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked
+	ci/dependency-policy
+	ci/purity
+
+image: ## container images of gateway and agent, without a registry (needs Docker and root)
+	ci/image
