@@ -6,8 +6,10 @@
 //! | [`store`] | durable state: the trait, sled |
 //! | [`tunnels`] | the one task that owns the registry and runs its commands |
 //! | [`link`] | one live tunnel and its streams |
+//! | [`http`] | port 9000: check-ins, admin API, services through their tunnels |
 
 pub mod domain;
+pub mod http;
 pub mod link;
 pub mod ssh;
 pub mod store;

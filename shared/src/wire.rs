@@ -5,3 +5,34 @@ pub mod admin;
 pub mod check_in;
 pub mod problem;
 pub mod snapshot;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// A time as every field of the wire carries it: RFC 3339 in UTC, to the millisecond. Times that the format has no
+/// digits for (before 1970, after 9999) are as wrong as no clock at all and show as 1970.
+pub fn rfc3339(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let nanoseconds = i128::try_from(since.as_millis()).unwrap_or(0) * 1_000_000;
+    OffsetDateTime::from_unix_timestamp_nanos(nanoseconds)
+        .ok()
+        .and_then(|time| time.format(&Rfc3339).ok())
+        .unwrap_or_else(|| "1970-01-01T00:00:00Z".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn times_are_rfc_3339_in_utc() {
+        assert_eq!(rfc3339(UNIX_EPOCH), "1970-01-01T00:00:00Z");
+        let later = UNIX_EPOCH + Duration::new(1_794_211_200, 250_999_999);
+        assert_eq!(rfc3339(later), "2026-11-09T08:00:00.25Z");
+        assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(1 << 50)), rfc3339(UNIX_EPOCH));
+    }
+}

@@ -1,5 +1,6 @@
 //! What the gateway knows durably: edges, settings, API tokens. Plain values; how they are kept is `store`'s business.
 
+use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use shared::id::{EdgeId, EdgeName, EndpointId, KeyDigest};
@@ -13,6 +14,13 @@ impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    /// As the wire carries it: RFC 3339 in UTC.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&shared::wire::rfc3339(UNIX_EPOCH + Duration::from_millis(self.0)))
     }
 }
 

@@ -2,6 +2,7 @@
 //! are whole seconds in fields that end in `_s`.
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::check_in::Service;
 use crate::id::{EdgeName, EndpointId, InstanceId};
@@ -216,6 +217,42 @@ pub struct StoredSnapshot {
     pub instance: InstanceId,
     /// What the site looked like.
     pub snapshot: super::snapshot::Snapshot,
+}
+
+/// `POST /api/v1/tokens`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateToken {
+    /// What the token is for, 1 to 100 characters.
+    pub label: String,
+}
+
+/// The 201 to [`CreateToken`]. The only answer that shows the token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenCreated {
+    /// As listed from now on.
+    #[serde(flatten)]
+    pub listed: Token,
+    /// The token itself, for `authorization: Bearer`. A secret.
+    pub token: String,
+}
+
+/// A token of the admin API, as `GET /api/v1/tokens` lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// Public id, to revoke it by.
+    pub id: Uuid,
+    /// What it is for.
+    pub label: String,
+    /// When it was made.
+    pub created_at: String,
+}
+
+/// `GET /api/v1/tokens`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenList {
+    /// Oldest first.
+    pub tokens: Vec<Token>,
 }
 
 /// `GET /healthz` and `GET /readyz`.

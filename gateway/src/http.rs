@@ -1,0 +1,86 @@
+//! What port 9000 serves: check-ins, the admin API, and services through their tunnels.
+//!
+//! | room | what lives there |
+//! | --- | --- |
+//! | [`problem`] | every error's way out; the one file that knows their status codes |
+//! | [`auth`] | API tokens, and the layer in front of the admin API |
+//! | [`peer`] | who sent a request |
+//!
+//! The rule: whatever is below `/api/v1/` needs an API token, unknown paths included, unless [`router`] puts it beside
+//! the admin API by name. Handlers hold no state and take no lock across an await: what they know is in [`ApiState`].
+
+pub mod auth;
+pub mod peer;
+pub mod problem;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use http::StatusCode;
+use shared::fingerprint::{HostKeyFingerprint, TlsFingerprint};
+use shared::wire::admin;
+
+use crate::store::Store;
+use crate::tunnels::Tunnels;
+use auth::Tokens;
+
+/// What the handlers know.
+pub struct ApiState {
+    /// The registry of edges.
+    pub tunnels: Tunnels,
+    /// The API tokens.
+    pub tokens: Tokens,
+    /// For its health.
+    pub store: Arc<dyn Store>,
+    /// Host keys that the tunnel server may show, for join tokens.
+    pub host_keys: Vec<HostKeyFingerprint>,
+    /// TLS keys to pin in join tokens; empty where agents check the certificate against public roots.
+    pub tls_pins: Vec<TlsFingerprint>,
+    /// `--public-url`; the setting of the same name goes before it.
+    pub public_url: Option<String>,
+    /// `--public-ssh`; the setting of the same name goes before it.
+    pub public_ssh: Option<String>,
+    /// Port of the tunnel server, for addresses that nobody configured.
+    pub ssh_port: u16,
+    /// Says of each part of the gateway whether it can do its work.
+    pub readiness: Box<dyn Fn() -> BTreeMap<String, admin::Part> + Send + Sync>,
+}
+
+/// All of port 9000. Every request must carry a [`peer::Peer`].
+pub fn router(state: ApiState) -> Router {
+    let state = Arc::new(state);
+    let admin = Router::new()
+        .fallback(problem::not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(from_fn_with_state(state.tokens.clone(), auth::require_token));
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .nest("/api/v1", admin)
+        .fallback(problem::not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(from_fn(problem::observe))
+        .with_state(state)
+}
+
+/// The process answers.
+async fn healthz() -> Json<admin::Health> {
+    Json(admin::Health { status: admin::HealthStatus::Ok, parts: BTreeMap::new() })
+}
+
+/// Every part can do its work, or which one can't.
+async fn readyz(State(state): State<Arc<ApiState>>) -> Response {
+    let parts = (state.readiness)();
+    let ready = parts.values().all(|part| part.status == admin::HealthStatus::Ok);
+    let (code, status) = if ready {
+        (StatusCode::OK, admin::HealthStatus::Ok)
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, admin::HealthStatus::Unavailable)
+    };
+    (code, Json(admin::Health { status, parts })).into_response()
+}
