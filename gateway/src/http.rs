@@ -4,12 +4,16 @@
 //! | --- | --- |
 //! | [`problem`] | every error's way out; the one file that knows their status codes |
 //! | [`auth`] | API tokens, and the layer in front of the admin API |
+//! | [`listener`] | the port itself: TLS and plain HTTP, limits, an orderly end |
+//! | [`connection`] | the connection under HTTP, which an upgraded stream gets back |
 //! | [`peer`] | who sent a request |
 //!
 //! The rule: whatever is below `/api/v1/` needs an API token, unknown paths included, unless [`router`] puts it beside
 //! the admin API by name. Handlers hold no state and take no lock across an await: what they know is in [`ApiState`].
 
 pub mod auth;
+pub mod connection;
+pub mod listener;
 pub mod peer;
 pub mod problem;
 

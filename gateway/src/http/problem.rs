@@ -10,7 +10,7 @@
 //! | 401 | `not-authenticated` | the admin API wants a bearer token, and this is none or a revoked one |
 //! | 401 | `unknown-key` | an agent shows a key that no edge has |
 //! | 403 | `bound-to-another` | an agent shows a key that is bound to another edge ID |
-//! | 403 | `tls-required` | plain HTTP from where the gateway does not take it |
+//! | 403 | `plain-http-refused` | plain HTTP from where the gateway does not take it |
 //! | 404 | `not-found` | no such path |
 //! | 404 | `edge-not-found`, `service-not-found`, `snapshot-not-found`, `token-not-found` | no such thing |
 //! | 405 | `method-not-allowed` | the path exists, with other methods (see `allow`) |
@@ -64,7 +64,7 @@ pub enum Code {
     NotAuthenticated,
     UnknownKey,
     BoundToAnother,
-    TlsRequired,
+    PlainHttpRefused,
     NotFound,
     EdgeNotFound,
     ServiceNotFound,
@@ -102,7 +102,9 @@ impl Code {
             Self::NotAuthenticated => (S::UNAUTHORIZED, "not-authenticated", "An API token is needed"),
             Self::UnknownKey => (S::UNAUTHORIZED, "unknown-key", "No edge has this key"),
             Self::BoundToAnother => (S::FORBIDDEN, "bound-to-another", "The key is bound to another edge ID"),
-            Self::TlsRequired => (S::FORBIDDEN, "tls-required", "Plain HTTP is not taken from here"),
+            Self::PlainHttpRefused => {
+                (S::FORBIDDEN, "plain-http-refused", "Plain HTTP is not taken from here")
+            }
             Self::NotFound => (S::NOT_FOUND, "not-found", "There is nothing at this path"),
             Self::EdgeNotFound => (S::NOT_FOUND, "edge-not-found", "There is no such edge"),
             Self::ServiceNotFound => (S::NOT_FOUND, "service-not-found", "The edge has no such service"),

@@ -1,0 +1,360 @@
+//! The listener on port 9000: TLS and plain HTTP on one port, told apart by the first byte.
+//!
+//! The accept loop only accepts. Everything that waits for a peer happens in that connection's own task, under a cap
+//! and named timeouts. What a request means is the router's business.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::response::{IntoResponse as _, Response};
+use http::HeaderMap;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use ipnet::IpNet;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower_service::Service as _;
+use tracing::{debug, warn};
+
+use super::connection::Connection;
+use super::peer::Peer;
+use super::problem::{Code, Problem};
+use crate::config::PlainHttp;
+
+/// Connections at once, from accept to close, upgraded ones included. With less than 100 KiB for an idle one it bounds
+/// their memory near 1.5 GiB. When full, new connections wait in the kernel's queue, which is bounded too: agents and
+/// operators then see latency first and a time-out second, and each connection that never asks anything gives its
+/// place back after [`FIRST_REQUEST_TIMEOUT`].
+pub const MAX_CONNECTIONS: usize = 16_384;
+/// From accept to the first byte. Ours and every browser speak first; ten seconds cover a lost SYN-ACK and two losses.
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
+/// From the first byte to the end of the TLS handshake: two round trips, and the gateway may be busy with thousands.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// From the handshake to the first whole request head. This is what stops a slow trickle of headers by strangers.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection without a request for this long is closed (after at most twice this). Longer than the usual check-in
+/// interval, so that agents do not pay a handshake for each question.
+const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(120);
+/// Bytes of a request head over HTTP/1: cookies and a long URL fit, a flood does not.
+const MAX_HEAD: usize = 64 * 1024;
+/// The same for HTTP/2, where names and values are counted with 32 bytes for each field (RFC 9113, 6.5.2).
+const MAX_HEADER_LIST: u32 = 64 * 1024;
+/// Header fields of a request.
+const MAX_HEADERS: usize = 100;
+/// Requests at once on one HTTP/2 connection: a page with many panels stays far below.
+const MAX_CONCURRENT_STREAMS: u32 = 128;
+/// HTTP/2 pings find a peer that went away without a word.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// TCP keep-alive finds the same on everything else, upgraded streams above all: they hold an edge's tunnel open.
+const TCP_KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const TCP_KEEPALIVE_PROBES: u32 = 4;
+/// Pause after a failed accept (out of files, out of memory): long enough not to spin, short enough not to be missed.
+const ACCEPT_BACK_OFF: Duration = Duration::from_millis(200);
+/// First byte of a TLS record that carries a handshake (RFC 8446, 5.1). No HTTP method begins with it.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// Whom the listener serves without TLS, and whose word it takes about a client.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Who may speak plain HTTP, besides trusted proxies.
+    pub plain_http: PlainHttp,
+    /// Proxies that may speak plain HTTP (unless it is switched off) and whose `x-forwarded-*` headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Connections at once; [`MAX_CONNECTIONS`] unless the system allows fewer open files.
+    pub max_connections: usize,
+}
+
+impl Policy {
+    fn is_trusted(&self, peer: SocketAddr) -> bool {
+        let ip = peer.ip().to_canonical();
+        self.trusted_proxies.iter().any(|network| network.contains(&ip))
+    }
+
+    fn allows_plain(&self, peer: SocketAddr) -> bool {
+        match self.plain_http {
+            PlainHttp::Any => true,
+            PlainHttp::Loopback => peer.ip().to_canonical().is_loopback() || self.is_trusted(peer),
+            PlainHttp::Never => false,
+        }
+    }
+}
+
+/// When the listener ends.
+#[derive(Clone, Debug, Default)]
+pub struct Stop {
+    /// No new connections from now on; idle ones are closed, requests in flight go on.
+    pub graceful: CancellationToken,
+    /// Cut what is left.
+    pub now: CancellationToken,
+}
+
+/// Accepts and serves connections until `stop.graceful` is cancelled; returns when the last of them has ended or been
+/// cut. Connections that were upgraded belong to whoever upgraded them and are not waited for. `tls` may change while
+/// the listener runs: new connections get the latest.
+pub async fn serve(
+    listener: TcpListener,
+    policy: Policy,
+    tls: watch::Receiver<Arc<rustls::ServerConfig>>,
+    router: Router,
+    stop: Stop,
+) {
+    let places = Arc::new(Semaphore::new(policy.max_connections));
+    let door = Arc::new(Door { policy, router, http: http(), stop: stop.clone() });
+    let connections = TaskTracker::new();
+    let accepting = async {
+        loop {
+            let place = place(&places).await;
+            let (socket, address) = accept(&listener).await;
+            let tls = TlsAcceptor::from(Arc::clone(&tls.borrow()));
+            connections.spawn(Arc::clone(&door).enter(socket, address, tls, place));
+        }
+    };
+    tokio::select! {
+        () = accepting => {}
+        () = stop.graceful.cancelled() => {}
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+}
+
+/// A place under the cap, after a word in the log if there is none now.
+async fn place(places: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    if let Ok(place) = Arc::clone(places).try_acquire_owned() {
+        return place;
+    }
+    warn!("all connection places are taken; new connections wait");
+    Arc::clone(places).acquire_owned().await.expect("the semaphore is never closed")
+}
+
+/// The next connection. Errors of accept are the peer's (it left already) or the system's (no files, no memory);
+/// neither is a reason to stop listening.
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) if is_about_the_peer(&error) => {
+                debug!(%error, "connection ended before it was accepted")
+            }
+            Err(error) => {
+                warn!(%error, "accept failed; trying again");
+                sleep(ACCEPT_BACK_OFF).await;
+            }
+        }
+    }
+}
+
+fn is_about_the_peer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    )
+}
+
+fn http() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    // hyper's own header timeout also counts the idle time between requests; `supervise` has both.
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(MAX_HEADER_LIST)
+        .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT);
+    builder
+}
+
+/// What every connection's task needs.
+struct Door {
+    policy: Policy,
+    router: Router,
+    http: auto::Builder<TokioExecutor>,
+    stop: Stop,
+}
+
+impl Door {
+    /// One connection from accept to its end.
+    async fn enter(
+        self: Arc<Self>,
+        socket: TcpStream,
+        address: SocketAddr,
+        tls: TlsAcceptor,
+        place: OwnedSemaphorePermit,
+    ) {
+        let greeted = tokio::select! {
+            greeted = greet(socket, tls, place) => greeted,
+            () = self.stop.graceful.cancelled() => return,
+        };
+        match greeted {
+            Ok((connection, secure)) => self.converse(connection, Peer { address, secure }).await,
+            Err(error) => debug!(peer = %address, %error, "connection ended before its first request"),
+        }
+    }
+
+    /// Speaks HTTP on the connection until either side ends it.
+    async fn converse(self: Arc<Self>, connection: Connection, peer: Peer) {
+        let requests = Arc::new(Requests::default());
+        let service = service_fn(|request: Request<Incoming>| {
+            let in_flight = requests.start();
+            let answer = self.answer(peer, request);
+            async move {
+                let answer = answer.await;
+                drop(in_flight);
+                answer
+            }
+        });
+        let mut conversation =
+            pin!(self.http.serve_connection_with_upgrades(TokioIo::new(connection), service));
+        let mut retired = false;
+        let mut watch = pin!(requests.watch());
+        loop {
+            tokio::select! {
+                ended = &mut conversation => {
+                    if let Err(error) = ended {
+                        debug!(peer = %peer.address, %error, "connection ended out of order");
+                    }
+                    return;
+                }
+                verdict = &mut watch, if !retired => match verdict {
+                    Verdict::NeverAsked => return,
+                    Verdict::Idle => {}
+                },
+                () = self.stop.graceful.cancelled(), if !retired => {}
+                () = self.stop.now.cancelled() => return,
+            }
+            // Closes an idle connection at once, and any other after the requests in flight.
+            conversation.as_mut().graceful_shutdown();
+            retired = true;
+        }
+    }
+
+    /// The router's answer, or the refusal of plain HTTP.
+    fn answer(
+        &self,
+        mut peer: Peer,
+        mut request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Response, Infallible>> + use<> {
+        let admitted = peer.secure || self.policy.allows_plain(peer.address);
+        if self.policy.is_trusted(peer.address) {
+            peer = forwarded(peer, request.headers());
+        }
+        request.extensions_mut().insert(peer);
+        let mut router = self.router.clone();
+        async move { if admitted { router.call(request).await } else { Ok(refuse_plain_http()) } }
+    }
+}
+
+/// Prepares the socket and does what comes before HTTP: the first byte, and TLS where it announces that.
+async fn greet(
+    socket: TcpStream,
+    tls: TlsAcceptor,
+    place: OwnedSemaphorePermit,
+) -> io::Result<(Connection, bool)> {
+    let keepalive = TcpKeepalive::new()
+        .with_time(TCP_KEEPALIVE_IDLE)
+        .with_interval(TCP_KEEPALIVE_INTERVAL)
+        .with_retries(TCP_KEEPALIVE_PROBES);
+    SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
+    socket.set_nodelay(true)?;
+    let mut first = [0];
+    if timeout(FIRST_BYTE_TIMEOUT, socket.peek(&mut first)).await?? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    if first[0] != TLS_HANDSHAKE {
+        return Ok((Connection::plain(socket, place), false));
+    }
+    let stream = timeout(HANDSHAKE_TIMEOUT, tls.accept(socket)).await??;
+    Ok((Connection::tls(stream, place), true))
+}
+
+/// The client's address and scheme as a trusted proxy tells them: the last of each list, which is what the proxy
+/// itself added; what stands before it is the client's word.
+fn forwarded(proxy: Peer, headers: &HeaderMap) -> Peer {
+    let last = |name: &str| {
+        let value = headers.get_all(name).iter().next_back()?.to_str().ok()?;
+        value.rsplit(',').next().map(str::trim).map(str::to_owned)
+    };
+    let address = last("x-forwarded-for").and_then(|text| {
+        text.parse::<SocketAddr>().ok().or_else(|| text.parse().ok().map(|ip: IpAddr| SocketAddr::new(ip, 0)))
+    });
+    let secure = last("x-forwarded-proto").map(|scheme| scheme.eq_ignore_ascii_case("https"));
+    Peer { address: address.unwrap_or(proxy.address), secure: secure.unwrap_or(proxy.secure) }
+}
+
+fn refuse_plain_http() -> Response {
+    let detail = "this gateway speaks plain HTTP with its own machine and with trusted proxies only; use https:// with \
+                  the same host and port, or have the operator look at --plain-http and --trusted-proxy";
+    Problem::new(Code::PlainHttpRefused, detail).into_response()
+}
+
+/// Requests of one connection, counted to tell when it is idle.
+#[derive(Default)]
+struct Requests {
+    started: AtomicUsize,
+    in_flight: AtomicUsize,
+}
+
+/// Counts a request as in flight until it is dropped.
+struct InFlight(Arc<Requests>);
+
+/// Why a connection should end.
+enum Verdict {
+    /// No request head came in [`FIRST_REQUEST_TIMEOUT`].
+    NeverAsked,
+    /// No request for [`KEEP_ALIVE_IDLE`].
+    Idle,
+}
+
+impl Requests {
+    fn start(self: &Arc<Self>) -> InFlight {
+        self.started.fetch_add(1, Ordering::Relaxed);
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(Arc::clone(self))
+    }
+
+    /// Waits until the connection has no business any more. Looks rarely instead of noting the time of each request:
+    /// check-ins are many, and an idle connection may well live up to twice its time.
+    async fn watch(&self) -> Verdict {
+        sleep(FIRST_REQUEST_TIMEOUT).await;
+        let mut seen = self.started.load(Ordering::Relaxed);
+        if seen == 0 {
+            return Verdict::NeverAsked;
+        }
+        loop {
+            sleep(KEEP_ALIVE_IDLE).await;
+            let started = self.started.load(Ordering::Relaxed);
+            if started == seen && self.in_flight.load(Ordering::Relaxed) == 0 {
+                return Verdict::Idle;
+            }
+            seen = started;
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
