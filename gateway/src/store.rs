@@ -3,11 +3,22 @@
 //! The rule: when [`Store::commit`] or [`Store::put_snapshot`] answers `Ok`, the change survives `kill -9` and a power
 //! cut at any later moment; a batch is there as a whole or not at all.
 
+pub(crate) mod codec;
+mod committer;
+mod database;
+mod sled;
+mod snapshots;
+#[cfg(test)]
+pub(crate) mod suite;
+mod watchdog;
+
 use std::future::Future;
 use std::pin::Pin;
 
 use shared::id::{EndpointId, InstanceId};
 
+pub use self::database::OpenError;
+pub use self::sled::{DEFAULT_CACHE_BYTES, FOLDER, SledStore};
 use crate::domain::edge::{Change, Records, Timestamp};
 
 /// A boxed future, so that stores can stand behind `Arc<dyn Store>`.
@@ -46,10 +57,12 @@ pub struct SnapshotBlob {
 
 /// Durable state of a gateway.
 pub trait Store: Send + Sync + 'static {
-    /// Reads everything that `commit` and `put_last_seen` wrote. Called once, before anything else.
+    /// Reads everything that `commit` and `put_last_seen` wrote, as of one moment. Blocks; on a runtime, call it from
+    /// `spawn_blocking`.
     fn load(&self) -> Result<Records, StoreError>;
 
-    /// Applies the batch atomically and answers when it is durable. Concurrent callers share a flush.
+    /// Applies the batch atomically and answers when it is durable. Concurrent callers share a flush. Batches whose
+    /// futures run at the same time may be applied in either order: whoever needs an order awaits the first.
     fn commit(&self, batch: Vec<Change>) -> StoreFuture<()>;
 
     /// Notes when edges were last heard of. Durable within a few seconds, which is enough for what it is.

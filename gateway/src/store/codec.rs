@@ -1,0 +1,388 @@
+//! How durable records look in a database: keys with a prefix and a version, values that begin with a version byte.
+//!
+//! The rule: what is written here is read by every later release. The structs below are the format, separate from the
+//! domain's types so that those can change; a new shape of a record gets a new version byte beside the old one, never
+//! another meaning of an old one.
+//!
+//! | key | value |
+//! | --- | --- |
+//! | `format` | number of the format of the whole database, in ASCII |
+//! | `edge/1/` ‖ 16 bytes of the endpoint id | 1 ‖ JSON of [`EdgeV1`] |
+//! | `seen/1/` ‖ 16 bytes of the endpoint id | 1 ‖ milliseconds since 1970, 8 bytes big-endian |
+//! | `settings/1/` | 1 ‖ JSON of [`SettingsV1`] |
+//! | `token/1/` ‖ 16 bytes of the token's id | 1 ‖ JSON of [`TokenV1`] |
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use shared::id::{EdgeId, EdgeName, EndpointId, KeyDigest};
+use uuid::Uuid;
+
+use super::StoreError;
+use crate::domain::edge::{ApiToken, Change, EdgeRecord, Records, Settings, Timestamp};
+
+/// The format of a database that this code writes, and the newest that it reads.
+pub(super) const FORMAT: u32 = 1;
+/// Where a database says its format.
+pub(super) const FORMAT_KEY: &[u8] = b"format";
+
+/// Longest value of ours. sled keeps up to 17 values in a page and writes pages over 128 KiB to files that it never
+/// syncs; 17 × 5 KiB stay below that with room for keys and for a page that is about to be split.
+pub(super) const MAX_VALUE: usize = 5 * 1024;
+
+const EDGE: &[u8] = b"edge/1/";
+const SEEN: &[u8] = b"seen/1/";
+const SETTINGS: &[u8] = b"settings/1/";
+const TOKEN: &[u8] = b"token/1/";
+
+/// Version byte of every value so far.
+const V1: u8 = 1;
+
+/// A record that can't be read, by its key.
+#[derive(Debug, thiserror::Error)]
+#[error("record {key} can't be read: {reason}")]
+pub(crate) struct RecordError {
+    key: String,
+    reason: String,
+}
+
+/// One write to the database: a value to put, or `None` to remove the key.
+pub(super) type Write = (Vec<u8>, Option<Vec<u8>>);
+
+/// What a change writes. Fails for a record that is too long to be kept safely.
+pub(super) fn writes(change: &Change) -> Result<Vec<Write>, StoreError> {
+    Ok(match change {
+        Change::PutEdge(edge) => vec![put(key(EDGE, edge.endpoint.as_bytes()), json(&EdgeV1::from(edge)))?],
+        Change::DeleteEdge(endpoint) => {
+            vec![(key(EDGE, endpoint.as_bytes()), None), (key(SEEN, endpoint.as_bytes()), None)]
+        }
+        Change::PutSettings(settings) => vec![put(SETTINGS.to_vec(), json(&SettingsV1::from(settings)))?],
+        Change::PutToken(token) => vec![put(key(TOKEN, token.id.as_bytes()), json(&TokenV1::from(token)))?],
+        Change::DeleteToken(id) => vec![(key(TOKEN, id.as_bytes()), None)],
+    })
+}
+
+/// What noting a last-seen time writes.
+pub(super) fn seen(endpoint: EndpointId, at: Timestamp) -> Write {
+    let mut value = vec![V1];
+    value.extend_from_slice(&at.0.to_be_bytes());
+    (key(SEEN, endpoint.as_bytes()), Some(value))
+}
+
+/// All records as keys and values, in the same form as the database has them. For backups.
+pub(crate) fn entries(
+    records: &Records,
+) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), StoreError>> + '_ {
+    let changes = records
+        .edges
+        .iter()
+        .cloned()
+        .map(Change::PutEdge)
+        .chain(std::iter::once(Change::PutSettings(records.settings.clone())))
+        .chain(records.tokens.iter().cloned().map(Change::PutToken))
+        .map(|change| writes(&change));
+    let seen = records.last_seen.iter().map(|(endpoint, at)| Ok(vec![seen(*endpoint, *at)]));
+    changes.chain(seen).flat_map(|writes| match writes {
+        Ok(writes) => {
+            writes.into_iter().filter_map(|(key, value)| value.map(|value| Ok((key, value)))).collect()
+        }
+        Err(error) => vec![Err(error)],
+    })
+}
+
+/// Reads one record into `records`. Last-seen times may come before or after their edges.
+pub(crate) fn read_into(records: &mut Records, key: &[u8], value: &[u8]) -> Result<(), RecordError> {
+    let fail = |reason: String| RecordError { key: shown(key), reason };
+    if let Some(id) = key.strip_prefix(EDGE) {
+        let endpoint = EndpointId::from_bytes(sixteen(id).map_err(fail)?);
+        records.edges.push(from_json::<EdgeV1>(value).map_err(fail)?.into_record(endpoint).map_err(fail)?);
+    } else if let Some(id) = key.strip_prefix(SEEN) {
+        let endpoint = EndpointId::from_bytes(sixteen(id).map_err(fail)?);
+        let at = <[u8; 8]>::try_from(body(value).map_err(fail)?)
+            .map_err(|_| fail("a time has 8 bytes".to_owned()))?;
+        records.last_seen.push((endpoint, Timestamp(u64::from_be_bytes(at))));
+    } else if key == SETTINGS {
+        records.settings = from_json::<SettingsV1>(value).map_err(fail)?.into();
+    } else if let Some(id) = key.strip_prefix(TOKEN) {
+        let id = Uuid::from_bytes(sixteen(id).map_err(fail)?);
+        records.tokens.push(from_json::<TokenV1>(value).map_err(fail)?.into_token(id).map_err(fail)?);
+    } else {
+        return Err(fail("this version of tidegate knows no such record".to_owned()));
+    }
+    Ok(())
+}
+
+/// Keys of an edge's records, for the sweep that removes what deleted edges left behind.
+pub(super) fn seen_key(endpoint: EndpointId) -> Vec<u8> {
+    key(SEEN, endpoint.as_bytes())
+}
+
+/// An edge as it is written.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EdgeV1 {
+    name: EdgeName,
+    /// base64url.
+    key: String,
+    bound: Option<EdgeId>,
+    cluster: bool,
+    interval_ms: Option<u64>,
+    idle_timeout_ms: Option<u64>,
+    tags: Vec<String>,
+    created_at: u64,
+}
+
+impl From<&EdgeRecord> for EdgeV1 {
+    fn from(edge: &EdgeRecord) -> Self {
+        Self {
+            name: edge.name.clone(),
+            key: URL_SAFE_NO_PAD.encode(edge.key.0),
+            bound: edge.bound,
+            cluster: edge.cluster,
+            interval_ms: edge.interval.map(millis),
+            idle_timeout_ms: edge.idle_timeout.map(millis),
+            tags: edge.tags.clone(),
+            created_at: edge.created_at.0,
+        }
+    }
+}
+
+impl EdgeV1 {
+    fn into_record(self, endpoint: EndpointId) -> Result<EdgeRecord, String> {
+        Ok(EdgeRecord {
+            endpoint,
+            name: self.name,
+            key: digest(&self.key)?,
+            bound: self.bound,
+            cluster: self.cluster,
+            interval: self.interval_ms.map(Duration::from_millis),
+            idle_timeout: self.idle_timeout_ms.map(Duration::from_millis),
+            tags: self.tags,
+            created_at: Timestamp(self.created_at),
+        })
+    }
+}
+
+/// Settings as they are written.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SettingsV1 {
+    interval_ms: u64,
+    idle_timeout_ms: u64,
+    hold_ms: u64,
+    public_url: Option<String>,
+    public_ssh: Option<String>,
+}
+
+impl From<&Settings> for SettingsV1 {
+    fn from(settings: &Settings) -> Self {
+        Self {
+            interval_ms: millis(settings.interval),
+            idle_timeout_ms: millis(settings.idle_timeout),
+            hold_ms: millis(settings.hold),
+            public_url: settings.public_url.clone(),
+            public_ssh: settings.public_ssh.clone(),
+        }
+    }
+}
+
+impl From<SettingsV1> for Settings {
+    fn from(settings: SettingsV1) -> Self {
+        Self {
+            interval: Duration::from_millis(settings.interval_ms),
+            idle_timeout: Duration::from_millis(settings.idle_timeout_ms),
+            hold: Duration::from_millis(settings.hold_ms),
+            public_url: settings.public_url,
+            public_ssh: settings.public_ssh,
+        }
+    }
+}
+
+/// A token of the admin API as it is written.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenV1 {
+    label: String,
+    /// base64url.
+    digest: String,
+    created_at: u64,
+}
+
+impl From<&ApiToken> for TokenV1 {
+    fn from(token: &ApiToken) -> Self {
+        Self {
+            label: token.label.clone(),
+            digest: URL_SAFE_NO_PAD.encode(token.digest.0),
+            created_at: token.created_at.0,
+        }
+    }
+}
+
+impl TokenV1 {
+    fn into_token(self, id: Uuid) -> Result<ApiToken, String> {
+        Ok(ApiToken {
+            id,
+            label: self.label,
+            digest: digest(&self.digest)?,
+            created_at: Timestamp(self.created_at),
+        })
+    }
+}
+
+fn key(prefix: &[u8], id: &[u8; 16]) -> Vec<u8> {
+    [prefix, id.as_slice()].concat()
+}
+
+fn put(key: Vec<u8>, value: Vec<u8>) -> Result<Write, StoreError> {
+    if value.len() > MAX_VALUE {
+        return Err(StoreError::Failed {
+            doing: "encode a record",
+            reason: format!(
+                "record {} takes {} bytes and may take {MAX_VALUE}; shorten its tags or texts",
+                shown(&key),
+                value.len()
+            ),
+        });
+    }
+    Ok((key, Some(value)))
+}
+
+fn json<T: Serialize>(record: &T) -> Vec<u8> {
+    let mut value = vec![V1];
+    serde_json::to_writer(&mut value, record).expect(
+        "strings, numbers and arrays of them have no failing serializer, and a Vec takes every write",
+    );
+    value
+}
+
+fn from_json<T: DeserializeOwned>(value: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(body(value)?).map_err(|error| error.to_string())
+}
+
+/// The value without its version byte.
+fn body(value: &[u8]) -> Result<&[u8], String> {
+    match value.split_first() {
+        Some((&V1, body)) => Ok(body),
+        Some((version, _)) => {
+            Err(format!("it has version {version} and this tidegate knows version {V1} only"))
+        }
+        None => Err("it is empty".to_owned()),
+    }
+}
+
+fn sixteen(id: &[u8]) -> Result<[u8; 16], String> {
+    id.try_into().map_err(|_| format!("its id has {} bytes instead of 16", id.len()))
+}
+
+fn digest(text: &str) -> Result<KeyDigest, String> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| "its digest is no base64url".to_owned())?;
+    let bytes = bytes.try_into().map_err(|_| "its digest has not 32 bytes".to_owned())?;
+    Ok(KeyDigest(bytes))
+}
+
+/// Saturates: five hundred million years are as good as for ever.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A key for people.
+fn shown(key: &[u8]) -> String {
+    for prefix in [EDGE, SEEN, TOKEN] {
+        if let Some(Ok(id)) = key.strip_prefix(prefix).map(Uuid::from_slice) {
+            return format!("{}{id}", prefix.escape_ascii());
+        }
+    }
+    key.escape_ascii().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn edge() -> EdgeRecord {
+        EdgeRecord {
+            endpoint: EndpointId::from_bytes([b'/'; 16]),
+            name: "shop-17".parse().expect("a label"),
+            key: KeyDigest([9; 32]),
+            bound: Some(EdgeId::from_bytes([5; 16])),
+            cluster: true,
+            interval: Some(Duration::from_millis(1500)),
+            idle_timeout: None,
+            tags: vec!["north".into()],
+            created_at: Timestamp(1_700_000_000_000),
+        }
+    }
+
+    fn records() -> Records {
+        Records {
+            edges: vec![edge()],
+            settings: Settings { public_url: Some("https://gate.example.com".into()), ..Settings::default() },
+            tokens: vec![ApiToken {
+                id: Uuid::from_bytes([4; 16]),
+                label: "ci".into(),
+                digest: KeyDigest([8; 32]),
+                created_at: Timestamp(7),
+            }],
+            last_seen: vec![(edge().endpoint, Timestamp(99))],
+        }
+    }
+
+    #[test]
+    fn records_survive_their_entries() {
+        let mut read = Records::default();
+        for entry in entries(&records()) {
+            let (key, value) = entry.expect("short");
+            read_into(&mut read, &key, &value).expect("just written");
+        }
+        assert_eq!(read, records());
+    }
+
+    /// The format on disk, held still: this very text was written by the first release.
+    #[test]
+    fn an_edge_is_written_as_ever() {
+        let writes = writes(&Change::PutEdge(edge())).expect("short");
+        let [(key, Some(value))] = writes.as_slice() else { panic!("one put, got {writes:?}") };
+        assert_eq!(key.as_slice(), b"edge/1/////////////////");
+        assert_eq!(
+            str::from_utf8(value).expect("text"),
+            "\u{1}{\"name\":\"shop-17\",\"key\":\"CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk\",\
+             \"bound\":\"05050505-0505-0505-0505-050505050505\",\"cluster\":true,\"interval_ms\":1500,\
+             \"idle_timeout_ms\":null,\"tags\":[\"north\"],\"created_at\":1700000000000}"
+        );
+    }
+
+    #[test]
+    fn every_damage_is_an_error_that_names_the_key() {
+        let records = records();
+        let good = entries(&records).map(|entry| entry.expect("short"));
+        for (key, value) in good {
+            let name = shown(&key);
+            for damaged in
+                [vec![], vec![2], value[..value.len() - 1].to_vec(), [value.as_slice(), b"x"].concat()]
+            {
+                let error = read_into(&mut Records::default(), &key, &damaged).expect_err("damaged");
+                assert!(error.to_string().contains(&name), "{error} does not name {name}");
+            }
+        }
+        for key in [b"edge/1/short".as_slice(), b"token/1/", b"edge/2/0123456789abcdef", b"", b"\xff\xff"] {
+            assert!(read_into(&mut Records::default(), key, b"\x01{}").is_err(), "{}", shown(key));
+        }
+    }
+
+    #[test]
+    fn keys_are_shown_with_their_ids() {
+        assert_eq!(shown(&key(EDGE, &[b'/'; 16])), "edge/1/2f2f2f2f-2f2f-2f2f-2f2f-2f2f2f2f2f2f");
+        assert_eq!(shown(b"settings/1/"), "settings/1/");
+        assert_eq!(shown(b"edge/1/a\xff"), "edge/1/a\\xff");
+    }
+
+    #[test]
+    fn a_record_that_is_too_long_for_a_page_is_refused() {
+        let long = EdgeRecord { tags: vec!["x".repeat(MAX_VALUE)], ..edge() };
+        let error = writes(&Change::PutEdge(long)).expect_err("too long");
+        assert!(error.to_string().contains("edge/1/2f2f"), "{error}");
+    }
+}

@@ -1,0 +1,202 @@
+//! What every store must do, as tests: [`store_suite!`] makes them for one implementation.
+
+use shared::id::{EdgeId, EndpointId, InstanceId, KeyDigest};
+use shared::wire::snapshot::MAX_COMPRESSED;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::{SnapshotBlob, Store};
+use crate::domain::edge::{ApiToken, Change, EdgeRecord, Records, Settings, Timestamp};
+
+/// A place where a store keeps its state, so that it can be opened again.
+pub(crate) trait Place {
+    /// What is kept there.
+    type Store: Store + Clone;
+    /// Opens the store.
+    async fn open(&self) -> Self::Store;
+    /// Closes it, so that it can be opened again.
+    async fn close(&self, store: Self::Store);
+}
+
+/// The `number`th edge.
+pub(crate) fn edge(number: u64) -> EdgeRecord {
+    let mut id = [0; 16];
+    id[8..].copy_from_slice(&number.to_be_bytes());
+    EdgeRecord {
+        endpoint: EndpointId::from_bytes(id),
+        name: format!("edge-{number}").parse().expect("a label"),
+        key: KeyDigest([7; 32]),
+        bound: None,
+        cluster: false,
+        interval: None,
+        idle_timeout: None,
+        tags: vec!["test".into()],
+        created_at: Timestamp(number),
+    }
+}
+
+/// The `number`th token.
+pub(crate) fn token(number: u64) -> ApiToken {
+    let id = Uuid::from_u64_pair(1, number);
+    ApiToken {
+        id,
+        label: format!("token {number}"),
+        digest: KeyDigest([3; 32]),
+        created_at: Timestamp(number),
+    }
+}
+
+/// A snapshot of `length` bytes that differ.
+pub(crate) fn snapshot(length: usize) -> SnapshotBlob {
+    SnapshotBlob {
+        received_at: Timestamp(length as u64),
+        instance: InstanceId::from_bytes([6; 16]),
+        gzip: (0..length).map(|at| (at * 31 + at / 251) as u8).collect(),
+    }
+}
+
+/// Loads as a program does: not on the runtime's threads.
+pub(crate) async fn load(store: &(impl Store + Clone)) -> Records {
+    let store = store.clone();
+    tokio::task::spawn_blocking(move || store.load()).await.expect("no panic").expect("readable")
+}
+
+async fn reopen<P: Place>(place: &P, store: P::Store) -> P::Store {
+    place.close(store).await;
+    place.open().await
+}
+
+pub(crate) async fn a_new_store_has_defaults_only(place: impl Place) {
+    let store = place.open().await;
+    assert_eq!(load(&store).await, Records::default());
+    assert_eq!(store.snapshot(edge(1).endpoint).await.expect("readable"), None);
+    store.health().expect("healthy");
+}
+
+pub(crate) async fn what_was_committed_is_there_after_a_restart(place: impl Place) {
+    let store = place.open().await;
+    let bound = EdgeRecord { bound: Some(EdgeId::from_bytes([2; 16])), ..edge(1) };
+    let settings = Settings { public_ssh: Some("gate.example.com:8000".into()), ..Settings::default() };
+    store.commit(vec![Change::PutEdge(edge(1)), Change::PutEdge(edge(2))]).await.expect("written");
+    store
+        .commit(vec![Change::PutEdge(bound.clone()), Change::PutSettings(settings.clone())])
+        .await
+        .expect("written");
+    store.commit(vec![Change::PutToken(token(1)), Change::PutToken(token(2))]).await.expect("written");
+    store.commit(vec![Change::DeleteToken(token(1).id)]).await.expect("written");
+    store.put_last_seen(vec![(bound.endpoint, Timestamp(5))]).await.expect("written");
+    store.put_last_seen(vec![(bound.endpoint, Timestamp(6))]).await.expect("written");
+    let store = reopen(&place, store).await;
+    let expected = Records {
+        edges: vec![bound.clone(), edge(2)],
+        settings,
+        tokens: vec![token(2)],
+        last_seen: vec![(bound.endpoint, Timestamp(6))],
+    };
+    assert_eq!(load(&store).await, expected);
+}
+
+pub(crate) async fn a_batch_is_applied_in_its_order(place: impl Place) {
+    let store = place.open().await;
+    let renamed = EdgeRecord { name: "renamed".parse().expect("a label"), ..edge(1) };
+    let batch = vec![
+        Change::PutEdge(edge(1)),
+        Change::DeleteEdge(edge(1).endpoint),
+        Change::PutEdge(renamed.clone()),
+    ];
+    store.commit(batch).await.expect("written");
+    assert_eq!(load(&store).await.edges, [renamed]);
+}
+
+pub(crate) async fn a_deleted_edge_takes_all_that_is_its_own_along(place: impl Place) {
+    let store = place.open().await;
+    store.commit(vec![Change::PutEdge(edge(1)), Change::PutEdge(edge(2))]).await.expect("written");
+    for number in [1, 2] {
+        store.put_last_seen(vec![(edge(number).endpoint, Timestamp(1))]).await.expect("written");
+        store.put_snapshot(edge(number).endpoint, snapshot(10_000)).await.expect("written");
+    }
+    store.commit(vec![Change::DeleteEdge(edge(1).endpoint)]).await.expect("written");
+    for _ in 0..2 {
+        assert_eq!(store.snapshot(edge(1).endpoint).await.expect("readable"), None);
+        assert_eq!(store.snapshot(edge(2).endpoint).await.expect("readable"), Some(snapshot(10_000)));
+    }
+    let store = reopen(&place, store).await;
+    let records = load(&store).await;
+    assert_eq!(records.edges, [edge(2)]);
+    assert_eq!(records.last_seen, [(edge(2).endpoint, Timestamp(1))]);
+}
+
+pub(crate) async fn what_comes_late_for_a_deleted_edge_is_gone_after_a_restart(place: impl Place) {
+    let store = place.open().await;
+    store.put_last_seen(vec![(edge(1).endpoint, Timestamp(1))]).await.expect("written");
+    store.put_snapshot(edge(1).endpoint, snapshot(5_000)).await.expect("written");
+    let store = reopen(&place, store).await;
+    assert_eq!(load(&store).await, Records::default());
+    assert_eq!(store.snapshot(edge(1).endpoint).await.expect("readable"), None);
+}
+
+pub(crate) async fn a_snapshot_is_replaced_as_a_whole(place: impl Place) {
+    let store = place.open().await;
+    let of = edge(1).endpoint;
+    store.commit(vec![Change::PutEdge(edge(1))]).await.expect("written");
+    for length in [MAX_COMPRESSED, 0, 4096, 4097, 300_000, 1] {
+        store.put_snapshot(of, snapshot(length)).await.expect("written");
+        assert_eq!(store.snapshot(of).await.expect("readable"), Some(snapshot(length)), "{length} bytes");
+    }
+    let store = reopen(&place, store).await;
+    assert_eq!(store.snapshot(of).await.expect("readable"), Some(snapshot(1)));
+}
+
+pub(crate) async fn what_is_too_large_is_refused_and_harms_nothing_else(place: impl Place) {
+    let store = place.open().await;
+    let long = EdgeRecord { tags: vec!["x".repeat(100_000)], ..edge(1) };
+    store.commit(vec![Change::PutEdge(edge(2)), Change::PutEdge(long)]).await.expect_err("too long");
+    store.put_snapshot(edge(1).endpoint, snapshot(MAX_COMPRESSED + 1)).await.expect_err("too large");
+    store.health().expect("the store itself is well");
+    assert_eq!(load(&store).await, Records::default(), "the batch is refused as a whole");
+    store.commit(vec![Change::PutEdge(edge(2))]).await.expect("written");
+}
+
+pub(crate) async fn concurrent_commits_are_all_kept(place: impl Place) {
+    const WRITERS: u64 = 64;
+    const EACH: u64 = 20;
+    let store = place.open().await;
+    let mut writers = JoinSet::new();
+    for writer in 0..WRITERS {
+        let store = store.clone();
+        writers.spawn(async move {
+            for number in writer * EACH..(writer + 1) * EACH {
+                store.commit(vec![Change::PutEdge(edge(number))]).await.expect("written");
+            }
+        });
+    }
+    while let Some(done) = writers.join_next().await {
+        done.expect("no panic");
+    }
+    let store = reopen(&place, store).await;
+    let expected: Vec<_> = (0..WRITERS * EACH).map(edge).collect();
+    assert_eq!(load(&store).await.edges, expected);
+}
+
+/// Makes a test of every function above for the place that `$place` makes.
+macro_rules! store_suite {
+    ($place:expr) => {
+        $crate::store::suite::store_suite! { $place =>
+            a_new_store_has_defaults_only,
+            what_was_committed_is_there_after_a_restart,
+            a_batch_is_applied_in_its_order,
+            a_deleted_edge_takes_all_that_is_its_own_along,
+            what_comes_late_for_a_deleted_edge_is_gone_after_a_restart,
+            a_snapshot_is_replaced_as_a_whole,
+            what_is_too_large_is_refused_and_harms_nothing_else,
+            concurrent_commits_are_all_kept,
+        }
+    };
+    ($place:expr => $($name:ident),* $(,)?) => {$(
+        #[tokio::test]
+        async fn $name() {
+            $crate::store::suite::$name($place).await;
+        }
+    )*};
+}
+pub(crate) use store_suite;

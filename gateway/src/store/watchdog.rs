@@ -1,0 +1,83 @@
+//! Makes sure that a flush comes back.
+//!
+//! sled 0.34.7 can lose the wake-up for a flush: when the write of a full buffer fails, `exit_reservation` records the
+//! error but notifies nobody, and a flush that went to sleep before waits for ever. Any second flush finds the error and
+//! wakes all. So a thread watches: a flush that takes long is joined by another one, whose own result does not matter.
+//! On a disk that is only slow, both just wait.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a flush may take before another one looks after it. Far above any healthy flush (p99 below 50 ms on a
+/// spinning disk), so that the second one is not part of everyday work; short enough that callers of a failed disk hear
+/// of it within their own timeouts.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Watches the flushes of one database. Dropping it ends its thread.
+#[derive(Debug)]
+pub(super) struct Watchdog {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Guards `Watch`; never held while sled is called.
+    watch: Mutex<Watch>,
+    stopped: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Watch {
+    /// The flush that is under way.
+    flush: Option<(sled::Db, Instant)>,
+    stop: bool,
+}
+
+impl Watchdog {
+    /// Starts its thread.
+    pub(super) fn start() -> std::io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let watched = Arc::clone(&shared);
+        thread::Builder::new().name("store-watchdog".into()).spawn(move || watched.run())?;
+        Ok(Self { shared })
+    }
+
+    /// Flushes `sled`, watched.
+    pub(super) fn flush(&self, sled: &sled::Db) -> sled::Result<()> {
+        self.shared.lock().flush = Some((sled.clone(), Instant::now()));
+        let result = sled.flush();
+        self.shared.lock().flush = None;
+        result.map(drop)
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.shared.lock().stop = true;
+        self.shared.stopped.notify_all();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Watch> {
+        // Nothing under this lock can panic half-way through a change.
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        let mut watch = self.lock();
+        while !watch.stop {
+            watch = self.stopped.wait_timeout(watch, PATIENCE).unwrap_or_else(PoisonError::into_inner).0;
+            let late = watch.flush.as_ref().filter(|(_, since)| since.elapsed() >= PATIENCE);
+            if let Some(sled) = late.map(|(sled, _)| sled.clone()) {
+                drop(watch);
+                tracing::warn!("a flush of the store takes long");
+                // Its result belongs to the flush that is watched; this one only wakes it.
+                let _ = sled.flush();
+                drop(sled);
+                watch = self.lock();
+            }
+        }
+    }
+}
