@@ -1,1 +1,27 @@
-//! Not built yet.
+//! The harness of the end-to-end tests: real processes, real sockets, fresh folders. The tests themselves are in
+//! `tests/e2e`, one story a file.
+//!
+//! | room | what lives there |
+//! | --- | --- |
+//! | [`process`] | child processes that can't outlive their test, and their logs |
+//! | [`gateway`], [`agent`], [`site`] | the two binaries, and both with an edge between them |
+//! | [`http`], [`admin`] | an HTTP client over pinned TLS, and the admin API on it |
+//! | [`liar`] | an agent that says whatever a test wants: raw check-ins, raw SSH logins |
+//! | [`fakes`] | services behind an edge |
+//! | [`bulk`] | long bodies with a known checksum |
+//! | [`tool`] | programs of this system that a test needs, by the name of their package |
+//!
+//! The rule: a test waits for a condition with a deadline, never for a duration, and a test that lacks something
+//! fails with its name. Nothing here decides whether a test passes; assertions are in the tests.
+
+pub mod admin;
+pub mod agent;
+pub mod bulk;
+pub mod fakes;
+pub mod gateway;
+pub mod http;
+pub mod liar;
+pub mod process;
+pub mod site;
+pub mod tool;
+pub mod wait;

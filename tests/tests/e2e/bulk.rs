@@ -1,0 +1,90 @@
+//! Much data, and many streams, arrive whole.
+
+use futures_util::future::join_all;
+use http_body_util::BodyExt as _;
+use hyper::Method;
+use sha2::{Digest as _, Sha256};
+use tests::bulk::{self, GIB, Pattern};
+use tests::fakes::http::{Web, hex, pattern};
+use tests::fakes::tcp::{Tcp, assert_echo};
+use tests::site::Site;
+use tokio::io::AsyncWriteExt as _;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gibibyte_each_way_at_once_through_connect_keeps_its_checksum() {
+    // Sends its own gibibyte while it reads the operator's, then says what it read.
+    let service = Tcp::start(|stream| async move {
+        let (mut from, mut to) = stream.into_split();
+        let (sent, received) =
+            tokio::join!(bulk::send(Pattern::new(1, GIB), &mut to), bulk::receive(&mut from));
+        sent?;
+        to.write_all(&received?.1).await?;
+        to.shutdown().await
+    })
+    .await;
+    let site = Site::with("disk", service.address).await;
+    let listen = site.listen("disk").await;
+    let (mut from, mut to) = listen.connect().await.into_split();
+    let sending = async {
+        let sent = bulk::send(Pattern::new(2, GIB), &mut to).await.expect("the stream takes it");
+        to.shutdown().await.expect("the half ends in order");
+        sent
+    };
+    let receiving = async {
+        let mut down = tokio::io::AsyncReadExt::take(&mut from, GIB);
+        let received = bulk::receive(&mut down).await.expect("a gibibyte comes");
+        let mut report = Vec::new();
+        tokio::io::AsyncReadExt::read_to_end(&mut from, &mut report).await.expect("an orderly end");
+        (received, report)
+    };
+    let (sent, (received, report)) = tokio::join!(sending, receiving);
+    assert_eq!(received, (GIB, bulk::checksum(Pattern::new(1, GIB))));
+    assert_eq!(report, sent);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gibibyte_up_and_gibibyte_down_through_the_proxy_keep_their_checksums() {
+    let web = Web::start().await;
+    let site = Site::start(&[("web", &web.url())]).await;
+    let request = site.http().request(Method::POST, &site.proxy("web", "/checksum"));
+    let answer = site.http().send(request.body(pattern(Pattern::new(3, GIB))).expect("valid")).await;
+    let expected = format!("{GIB} {}", hex(&bulk::checksum(Pattern::new(3, GIB))));
+    assert_eq!(answer.expect("an answer").expect(200).text(), expected);
+
+    let path = site.proxy("web", &format!("/bytes/4/{GIB}"));
+    let request = site.http().request(Method::GET, &path).body(tests::http::full("")).expect("valid");
+    let mut body = site.http().open(request).await.expect("an answer").into_body();
+    let (mut length, mut hasher) = (0, Sha256::new());
+    while let Some(frame) = body.frame().await {
+        let frame = frame.expect("the body ends in order");
+        if let Some(data) = frame.data_ref() {
+            length += data.len() as u64;
+            hasher.update(data);
+        }
+    }
+    assert_eq!(length, GIB);
+    assert_eq!(hex(&hasher.finalize()), hex(&bulk::checksum(Pattern::new(4, GIB))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_streams_at_once_each_get_their_own_bytes() {
+    const STREAMS: u8 = 200;
+    let echo = Tcp::echo().await;
+    let site = Site::with("echo", echo.address).await;
+    let listen = site.listen("echo").await;
+    let streams = join_all((0..STREAMS).map(|_| listen.connect())).await;
+    let rounds = streams.into_iter().zip(0..STREAMS).map(|(mut stream, seed)| async move {
+        assert_echo(&mut stream, &[seed; 100]).await;
+        let (mut from, mut to) = stream.into_split();
+        let sending = async {
+            let sent =
+                bulk::send(Pattern::new(seed, 256 * 1024), &mut to).await.expect("the stream takes it");
+            to.shutdown().await.expect("the half ends in order");
+            sent
+        };
+        let (sent, received) = tokio::join!(sending, bulk::receive(&mut from));
+        assert_eq!(received.expect("an orderly end"), (256 * 1024, sent));
+    });
+    join_all(rounds).await;
+    assert_eq!(echo.connections(), usize::from(STREAMS));
+}

@@ -1,0 +1,181 @@
+//! Gateway and agent as containers on a real Docker engine, with the engine itself behind the tunnel.
+
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use shared::wire::admin::EdgeCreated;
+use tempfile::TempDir;
+use tests::admin::Admin;
+use tests::gateway::Gateway;
+use tests::http::Http;
+use tests::process::{Ended, binary, run};
+use tests::tool;
+use tests::wait::{SOON, until};
+
+/// A private engine with the images of gateway and agent; stopped with everything in it when dropped.
+struct Engine {
+    folder: PathBuf,
+}
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate is a folder of the workspace")
+}
+
+fn script(name: &str) -> Command {
+    let mut command = Command::new(repository().join("ci").join(name));
+    command.current_dir(repository());
+    command
+}
+
+fn version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
+}
+
+impl Engine {
+    async fn start() -> Self {
+        tool::path("dockerd", "docker.io");
+        // Short, because a socket's path has at most 107 characters; not a TempDir, because the script removes it.
+        let folder = TempDir::with_prefix("tg-").expect("the folder for temporary files is writable").keep();
+        let engine = Self { folder };
+        let mut start = script("docker-engine");
+        start.arg("start").arg(&engine.folder);
+        // The engine goes on after the script's end and must not hold the pipes that `run` reads to their end.
+        let log = std::fs::File::create(engine.folder.join("start.log")).expect("the folder is ours");
+        let status =
+            start.stdout(log.try_clone().expect("a file")).stderr(log).status().expect("the script is there");
+        let said = std::fs::read_to_string(engine.folder.join("start.log")).unwrap_or_default();
+        assert!(status.success(), "the engine did not start: {said}");
+        let mut images = script("image");
+        let binaries = binary("tidegate").parent().expect("a file in a folder").to_owned();
+        images.arg("--binaries").arg(binaries).env("DOCKER_HOST", engine.host());
+        run(images).await.ok();
+        engine
+    }
+
+    fn host(&self) -> String {
+        format!("unix://{}", self.folder.join("docker.sock").display())
+    }
+
+    async fn docker(&self, args: &[&str]) -> Ended {
+        let mut command = tool::command("docker", "docker.io");
+        command.env("DOCKER_HOST", self.host()).args(args);
+        run(command).await
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let stopped = script("docker-engine").arg("stop").arg(&self.folder).output();
+        let stopped = stopped.expect("the script is there");
+        if !stopped.status.success() {
+            println!("the engine could not be stopped: {}", String::from_utf8_lossy(&stopped.stderr));
+        }
+    }
+}
+
+fn free_address() -> SocketAddr {
+    let address = StdTcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
+    address.expect("loopback has free ports")
+}
+
+#[tokio::test]
+async fn containers_of_gateway_and_agent_reach_the_engine_and_survive_being_killed() {
+    let engine = Engine::start().await;
+    let (api, ssh) = (free_address(), free_address());
+    let image = |name: &str| format!("{name}:{}", version());
+    let addresses = [format!("TIDEGATE_API_ADDR={api}"), format!("TIDEGATE_SSH_ADDR={ssh}")];
+    engine
+        .docker(&[
+            "run",
+            "--detach",
+            "--name",
+            "gateway",
+            "--network",
+            "host",
+            "--volume",
+            "gateway:/var/lib/tidegate",
+            "--env",
+            &addresses[0],
+            "--env",
+            &addresses[1],
+            "--env",
+            &format!("TIDEGATE_PUBLIC_URL=http://{api}"),
+            "--env",
+            &format!("TIDEGATE_PUBLIC_SSH={ssh}"),
+            "--env",
+            "TIDEGATE_BOOTSTRAP_TOKEN_FILE=/var/lib/tidegate/admin-token",
+            &image("tidegate"),
+        ])
+        .await
+        .ok();
+    let anonymous = Http::plain(api);
+    let ready = async || anonymous.get("/readyz").await.ok().filter(|answer| answer.status == 200).map(drop);
+    until(SOON, "the gateway's container is ready", ready).await;
+    // `docker cp` writes a tar archive: the image has no shell and no cat.
+    let copied = engine.folder.join("admin-token");
+    let target = copied.to_str().expect("a plain path");
+    engine.docker(&["cp", "gateway:/var/lib/tidegate/admin-token", target]).await.ok();
+    let token = std::fs::read_to_string(&copied).expect("it was copied");
+    let admin = Admin { http: anonymous.clone().with_authorization(format!("Bearer {}", token.trim())) };
+
+    let edge: EdgeCreated = admin.create("site").await;
+    let socket = engine.folder.join("docker.sock");
+    let group =
+        std::os::unix::fs::MetadataExt::gid(&socket.metadata().expect("the engine's socket")).to_string();
+    engine
+        .docker(&[
+            "run",
+            "--detach",
+            "--name",
+            "agent",
+            "--network",
+            "host",
+            "--group-add",
+            &group,
+            "--volume",
+            "agent:/var/lib/tidegate-agent",
+            "--volume",
+            &format!("{}:/var/run/docker.sock", socket.display()),
+            "--env",
+            &format!("TIDEGATE_AGENT_JOIN_TOKEN={}", edge.join_token),
+            "--env",
+            "TIDEGATE_AGENT_EXPOSE=docker=unix:///var/run/docker.sock",
+            &image("tidegate-agent"),
+        ])
+        .await
+        .ok();
+    let containers = async || {
+        let answer = admin.get(&Gateway::proxy_path("site", "docker", "/containers/json")).await.expect(200);
+        let list: Vec<Value> = answer.json();
+        let mut names: Vec<_> =
+            list.iter().map(|one| one["Names"][0].as_str().unwrap_or("").to_owned()).collect();
+        names.sort();
+        names
+    };
+    admin.wait_online("site").await;
+    assert_eq!(containers().await, ["/agent", "/gateway"]);
+    let snapshot =
+        admin.http.call(hyper::Method::POST, "/api/v1/edges/site/snapshot").await.expect("an answer");
+    let snapshot: Value = snapshot.expect(200).json();
+    assert_eq!(
+        snapshot["snapshot"]["docker"][0]["containers"].as_array().map(Vec::len),
+        Some(2),
+        "{snapshot}"
+    );
+
+    let before = admin.edge("site").await;
+    engine.docker(&["kill", "gateway", "agent"]).await.ok();
+    engine.docker(&["start", "gateway", "agent"]).await.ok();
+    until(SOON, "the gateway's container is ready again", ready).await;
+    let after = admin.wait_online("site").await;
+    assert_eq!((after.endpoint_id, after.bound), (before.endpoint_id, true));
+    assert_eq!(after.instances[0].instance, before.instances[0].instance);
+    assert_eq!(containers().await, ["/agent", "/gateway"]);
+    until(SOON, "the container's own health check is content", async || {
+        let state = engine.docker(&["inspect", "--format", "{{.State.Health.Status}}", "gateway"]).await.ok();
+        (state.stdout.trim() == "healthy").then_some(())
+    })
+    .await;
+}

@@ -1,0 +1,112 @@
+//! A tunnel closes when nobody needs it, with a snapshot, and opens again for whoever does.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use shared::wire::admin::{EdgeStatus, TunnelState};
+use tests::agent::AgentOptions;
+use tests::fakes::http::Web;
+use tests::fakes::tcp::{Tcp, assert_echo};
+use tests::gateway::Gateway;
+use tests::process::run;
+use tests::site::{EDGE, Site};
+use tests::wait::{SOON, until};
+
+/// The shortest idle time there is.
+const IDLE: Duration = Duration::from_secs(10);
+
+async fn drowsy_site(services: &[(&str, &dyn std::fmt::Display)]) -> Site {
+    Site::start_with(services, |edge| edge.idle_timeout_s = Some(10)).await
+}
+
+#[tokio::test]
+async fn idle_tunnel_sends_a_snapshot_and_closes_and_a_request_wakes_it() {
+    let web = Web::start().await;
+    let site = drowsy_site(&[("web", &web.url()), ("closed", &"127.0.0.1:9")]).await;
+    assert!(site.gateway.admin.snapshot(EDGE).await.is_none());
+    site.get("web", "/hello").await.expect(200);
+    site.wait_tunnel(TunnelState::Open).await;
+    assert_eq!(site.gateway.admin.edge(EDGE).await.status, EdgeStatus::TunnelOpen);
+
+    site.gateway.admin.wait_tunnel_within(EDGE, TunnelState::Idle, IDLE + SOON).await;
+    let stored = site.gateway.admin.snapshot(EDGE).await.expect("the agent sent one before it closed");
+    let snapshot = stored.snapshot;
+    assert_eq!(snapshot.host.architecture, std::env::consts::ARCH);
+    assert!(snapshot.host.cpus > 0 && snapshot.host.memory_total > 0 && !snapshot.host.name.is_empty());
+    let answers = |name: &str| snapshot.agent.services.iter().find(|s| s.service.name.as_str() == name);
+    assert!(answers("web").expect("exposed").answers);
+    let closed = answers("closed").expect("exposed");
+    assert!(!closed.answers && closed.reason.is_some(), "{closed:?}");
+
+    assert_eq!(site.get("web", "/hello").await.expect(200).text(), "hello");
+    site.wait_tunnel(TunnelState::Open).await;
+}
+
+#[tokio::test]
+async fn open_stream_holds_the_tunnel_beyond_the_idle_time() {
+    let echo = Tcp::echo().await;
+    let site = drowsy_site(&[("echo", &echo)]).await;
+    let listen = site.listen("echo").await;
+    let mut stream = listen.connect().await;
+    assert_echo(&mut stream, b"before").await;
+    let since = site.gateway.admin.tunnel(EDGE).await.since;
+    // That nothing happens can be seen only by waiting for as long as it would take to happen, twice.
+    tokio::time::sleep(2 * IDLE).await;
+    assert_echo(&mut stream, b"after").await;
+    assert_eq!(site.gateway.admin.tunnel(EDGE).await.since, since);
+    drop(stream);
+    site.gateway.admin.wait_tunnel_within(EDGE, TunnelState::Idle, IDLE + SOON).await;
+}
+
+#[tokio::test]
+async fn requests_at_the_moment_of_closing_are_answered() {
+    let web = Web::start().await;
+    let site = drowsy_site(&[("web", &web.url())]).await;
+    for _ in 0..2 {
+        site.get("web", "/hello").await.expect(200);
+        let start = site.agent.log().len();
+        site.agent.log().wait_for_after(start, "closing", IDLE + SOON).await;
+        let answers = join_all((0..2).map(|_| site.get("web", "/hello"))).await;
+        for answer in answers {
+            assert_eq!(answer.expect(200).text(), "hello");
+        }
+    }
+}
+
+#[tokio::test]
+async fn snapshot_is_taken_on_demand_and_holds_no_secret() {
+    let web = Web::start().await;
+    let site = Site::start(&[("web", &web.url())]).await;
+    let ended = run(site.gateway.cli(&["edge", "snapshot", EDGE])).await.ok();
+    let stored = site.gateway.admin.snapshot(EDGE).await.expect("it was just taken");
+    assert!(ended.stdout.contains(&stored.snapshot.host.name), "{ended:?}");
+    let text = serde_json::to_string(&stored).expect("it came as JSON");
+    assert!(!text.contains(&site.edge.key) && !text.contains(&site.edge.join_token), "{text}");
+}
+
+#[tokio::test]
+async fn lowering_the_flag_closes_the_tunnel_and_raising_it_opens_one() {
+    let web = Web::start().await;
+    let site = Site::start(&[("web", &web.url())]).await;
+    for _ in 0..3 {
+        site.open_tunnel().await;
+        site.gateway.admin.lower(EDGE).await;
+        site.wait_tunnel(TunnelState::Idle).await;
+    }
+}
+
+#[tokio::test]
+async fn snapshot_of_an_edge_that_is_away_is_an_honest_error() {
+    let gateway = Gateway::start().await;
+    let edge = gateway.admin.create(EDGE).await;
+    gateway.admin.get(&format!("/api/v1/edges/{EDGE}/snapshot")).await.problem(404);
+    let mut agent = AgentOptions::joining(&edge).start();
+    gateway.admin.wait_online(EDGE).await;
+    agent.kill();
+    until(SOON, "the edge counts as offline", async || {
+        (gateway.admin.edge(EDGE).await.status == EdgeStatus::Offline).then_some(())
+    })
+    .await;
+    let path = format!("/api/v1/edges/{EDGE}/snapshot");
+    gateway.admin.call(hyper::Method::POST, &path).await.problem(504);
+}

@@ -1,0 +1,20 @@
+//! End-to-end tests of Tidegate on real processes, one story a file. They need the two binaries
+//! (`cargo build -p gateway -p edge-agent`) and, some of them, programs of Debian, which they name when one is missing.
+
+mod bulk;
+mod connect_proxy;
+mod crash;
+mod credentials;
+mod docker;
+mod enrolment;
+mod idle;
+mod join;
+mod openssh;
+mod operations;
+mod postgres;
+mod proxy;
+mod restarts;
+mod settings;
+mod stalled;
+mod streams;
+mod trust;
