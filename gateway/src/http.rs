@@ -6,16 +6,25 @@
 //! | [`auth`] | API tokens, and the layer in front of the admin API |
 //! | [`listener`] | the port itself: TLS and plain HTTP, limits, an orderly end |
 //! | [`connection`] | the connection under HTTP, which an upgraded stream gets back |
-//! | [`peer`] | who sent a request |
+//! | [`peer`], [`public`] | who sent a request and by which address; which addresses we tell others |
+//! | [`check_in`] | what agents ask |
+//! | [`admin`], [`commands`] | the admin API, and the commands that start an agent |
+//! | [`body`], [`snapshot`] | taking in bodies and snapshots within bounds |
 //!
 //! The rule: whatever is below `/api/v1/` needs an API token, unknown paths included, unless [`router`] puts it beside
 //! the admin API by name. Handlers hold no state and take no lock across an await: what they know is in [`ApiState`].
 
+mod admin;
 pub mod auth;
+mod body;
+mod check_in;
+mod commands;
 pub mod connection;
 pub mod listener;
 pub mod peer;
 pub mod problem;
+pub mod public;
+mod snapshot;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,15 +32,16 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::StatusCode;
 use shared::fingerprint::{HostKeyFingerprint, TlsFingerprint};
-use shared::wire::admin;
+use shared::wire::{self, admin as json};
 
 use crate::store::Store;
 use crate::tunnels::Tunnels;
 use auth::Tokens;
+use public::PublicAddresses;
 
 /// What the handlers know.
 pub struct ApiState {
@@ -45,26 +55,24 @@ pub struct ApiState {
     pub host_keys: Vec<HostKeyFingerprint>,
     /// TLS keys to pin in join tokens; empty where agents check the certificate against public roots.
     pub tls_pins: Vec<TlsFingerprint>,
-    /// `--public-url`; the setting of the same name goes before it.
-    pub public_url: Option<String>,
-    /// `--public-ssh`; the setting of the same name goes before it.
-    pub public_ssh: Option<String>,
-    /// Port of the tunnel server, for addresses that nobody configured.
-    pub ssh_port: u16,
+    /// Where the gateway is, for those outside.
+    pub public: PublicAddresses,
     /// Says of each part of the gateway whether it can do its work.
-    pub readiness: Box<dyn Fn() -> BTreeMap<String, admin::Part> + Send + Sync>,
+    pub readiness: Box<dyn Fn() -> BTreeMap<String, json::Part> + Send + Sync>,
 }
 
 /// All of port 9000. Every request must carry a [`peer::Peer`].
 pub fn router(state: ApiState) -> Router {
     let state = Arc::new(state);
-    let admin = Router::new()
+    let admin = admin::routes()
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(from_fn_with_state(state.tokens.clone(), auth::require_token));
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .route(wire::check_in::PATH, post(check_in::check_in))
+        .route(wire::check_in::SNAPSHOT_PATH, post(check_in::put_snapshot))
         .nest("/api/v1", admin)
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
@@ -73,18 +81,18 @@ pub fn router(state: ApiState) -> Router {
 }
 
 /// The process answers.
-async fn healthz() -> Json<admin::Health> {
-    Json(admin::Health { status: admin::HealthStatus::Ok, parts: BTreeMap::new() })
+async fn healthz() -> Json<json::Health> {
+    Json(json::Health { status: json::HealthStatus::Ok, parts: BTreeMap::new() })
 }
 
 /// Every part can do its work, or which one can't.
 async fn readyz(State(state): State<Arc<ApiState>>) -> Response {
     let parts = (state.readiness)();
-    let ready = parts.values().all(|part| part.status == admin::HealthStatus::Ok);
+    let ready = parts.values().all(|part| part.status == json::HealthStatus::Ok);
     let (code, status) = if ready {
-        (StatusCode::OK, admin::HealthStatus::Ok)
+        (StatusCode::OK, json::HealthStatus::Ok)
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, admin::HealthStatus::Unavailable)
+        (StatusCode::SERVICE_UNAVAILABLE, json::HealthStatus::Unavailable)
     };
-    (code, Json(admin::Health { status, parts })).into_response()
+    (code, Json(json::Health { status, parts })).into_response()
 }

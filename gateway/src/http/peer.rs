@@ -1,13 +1,15 @@
-//! Who sent a request, as its connection knows: an extension that the listener puts into every request.
+//! Who sent a request and by which address: what its connection and its `host` say.
 
 use std::net::SocketAddr;
 
 use axum::extract::FromRequestParts;
+use http::header::HOST;
 use http::request::Parts;
+use http::uri::Authority;
 
-use super::problem::Problem;
+use super::problem::{Code, Problem};
 
-/// Who is at the other end of a request's connection.
+/// Who is at the other end of a request's connection. The listener puts it into every request's extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// The address that sent the request; behind a trusted proxy, the client's by the proxy's word.
@@ -21,5 +23,34 @@ impl<S: Sync> FromRequestParts<S> for Peer {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
         parts.extensions.get().copied().ok_or_else(|| Problem::internal("the listener named no peer"))
+    }
+}
+
+/// The address by which the sender reached the gateway, as it wrote it: `host` or `host:port`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrival(pub Authority);
+
+impl Arrival {
+    /// The host alone, IPv6 addresses without brackets.
+    pub fn host(&self) -> &str {
+        self.0.host().trim_start_matches('[').trim_end_matches(']')
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Arrival {
+    type Rejection = Problem;
+
+    /// HTTP/2 has it in the URI, HTTP/1.1 in `host`, which every request must have (RFC 9112 §3.2).
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        let in_header =
+            || parts.headers.get(HOST).and_then(|value| Authority::try_from(value.as_bytes()).ok());
+        parts
+            .uri
+            .authority()
+            .cloned()
+            .or_else(in_header)
+            .filter(|authority| !authority.as_str().contains('@'))
+            .map(Self)
+            .ok_or_else(|| Problem::new(Code::InvalidRequest, "the host header must be HOST or HOST:PORT"))
     }
 }

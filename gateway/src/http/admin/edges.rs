@@ -1,0 +1,141 @@
+//! Edges and their tunnels.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::header::{CACHE_CONTROL, LOCATION};
+use http::{HeaderValue, StatusCode};
+use serde::Deserialize;
+use shared::id::{EdgeId, EdgeName};
+use shared::join_token::JoinToken;
+use shared::wire::admin;
+
+use crate::http::ApiState;
+use crate::http::body::{Json, Path, Query};
+use crate::http::commands::commands;
+use crate::http::peer::{Arrival, Peer};
+use crate::http::problem::{Code, Problem, Result};
+use crate::tunnels::EdgeQuery;
+
+/// Edges of a page where the query names no limit.
+const DEFAULT_LIMIT: usize = 100;
+/// Most edges of a page: about 200 KiB of JSON.
+const MAX_LIMIT: usize = 500;
+
+/// Query of the list.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    q: Option<String>,
+    status: Option<admin::EdgeStatus>,
+    after: Option<EdgeName>,
+    limit: Option<usize>,
+}
+
+/// `POST /edges`.
+pub(super) async fn create(
+    State(state): State<Arc<ApiState>>,
+    peer: Peer,
+    arrival: Arrival,
+    Json(new): Json<admin::CreateEdge>,
+) -> Result<Response> {
+    let edge = state.tunnels.create_edge(new).await?;
+    let api_url = state.public.api_url(peer, &arrival);
+    // Over plain HTTP there is no key to pin.
+    let tls_pins = if api_url.starts_with("https://") { state.tls_pins.clone() } else { Vec::new() };
+    let token = JoinToken {
+        api_url,
+        ssh: state.public.ssh(&arrival),
+        key: edge.key.clone(),
+        host_keys: state.host_keys.clone(),
+        tls_pins,
+    };
+    let (token, edge_id) = (token.expose(), EdgeId::random());
+    let location = HeaderValue::try_from(format!("/api/v1/edges/{}", edge.name))
+        .expect("a DNS label has no character that a header could not have");
+    let created = admin::EdgeCreated {
+        name: edge.name,
+        endpoint_id: edge.endpoint,
+        edge_id: edge_id.to_string(),
+        key: edge.key.expose(),
+        commands: commands(&token, &edge_id),
+        join_token: token,
+    };
+    let headers = [(CACHE_CONTROL, HeaderValue::from_static("no-store")), (LOCATION, location)];
+    Ok((StatusCode::CREATED, headers, axum::Json(created)).into_response())
+}
+
+/// `GET /edges`.
+pub(super) async fn list(
+    State(state): State<Arc<ApiState>>,
+    Query(query): Query<ListQuery>,
+) -> Result<axum::Json<admin::EdgePage>> {
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        let detail = format!("limit must be 1 to {MAX_LIMIT}; ask for the next page with after");
+        return Err(Problem::new(Code::InvalidRequest, detail));
+    }
+    let text = query.q.filter(|text| !text.is_empty());
+    let query = EdgeQuery { text, status: query.status, after: query.after, limit };
+    Ok(axum::Json(state.tunnels.edges(query).await))
+}
+
+/// `GET /edges/{edge}`.
+pub(super) async fn show(
+    State(state): State<Arc<ApiState>>,
+    Path(edge): Path<EdgeName>,
+) -> Result<axum::Json<admin::Edge>> {
+    Ok(axum::Json(state.tunnels.edge(&edge).await?))
+}
+
+/// `PATCH /edges/{edge}`.
+pub(super) async fn change(
+    State(state): State<Arc<ApiState>>,
+    Path(edge): Path<EdgeName>,
+    Json(change): Json<admin::ChangeEdge>,
+) -> Result<axum::Json<admin::Edge>> {
+    Ok(axum::Json(state.tunnels.change_edge(&edge, change).await?))
+}
+
+/// `DELETE /edges/{edge}`.
+pub(super) async fn delete(
+    State(state): State<Arc<ApiState>>,
+    Path(edge): Path<EdgeName>,
+) -> Result<StatusCode> {
+    state.tunnels.delete_edge(&edge).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /edges/{edge}/dissociate`.
+pub(super) async fn dissociate(
+    State(state): State<Arc<ApiState>>,
+    Path(edge): Path<EdgeName>,
+) -> Result<StatusCode> {
+    state.tunnels.dissociate(&edge).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /edges/{edge}/tunnel`.
+pub(super) async fn raise(
+    State(state): State<Arc<ApiState>>,
+    Path(edge): Path<EdgeName>,
+) -> Result<axum::Json<admin::Tunnel>> {
+    Ok(axum::Json(state.tunnels.raise(&edge).await?))
+}
+
+/// `GET /edges/{edge}/tunnel`.
+pub(super) async fn tunnel(
+    State(state): State<Arc<ApiState>>,
+    Path(edge): Path<EdgeName>,
+) -> Result<axum::Json<admin::Tunnel>> {
+    Ok(axum::Json(state.tunnels.edge(&edge).await?.tunnel))
+}
+
+/// `DELETE /edges/{edge}/tunnel`.
+pub(super) async fn lower(
+    State(state): State<Arc<ApiState>>,
+    Path(edge): Path<EdgeName>,
+) -> Result<axum::Json<admin::Tunnel>> {
+    Ok(axum::Json(state.tunnels.lower(&edge).await?))
+}

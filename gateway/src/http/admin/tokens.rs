@@ -1,0 +1,43 @@
+//! API tokens.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use http::header::CACHE_CONTROL;
+use shared::wire::admin;
+use uuid::Uuid;
+
+use crate::domain::edge::ApiToken;
+use crate::http::ApiState;
+use crate::http::body::{Json, Path};
+use crate::http::problem::Result;
+
+/// `POST /tokens`.
+pub(super) async fn create(
+    State(state): State<Arc<ApiState>>,
+    Json(new): Json<admin::CreateToken>,
+) -> Result<Response> {
+    let made = state.tokens.create(&new.label).await?;
+    let created = admin::TokenCreated { listed: to_wire(made.record), token: made.token.expose().clone() };
+    Ok((StatusCode::CREATED, [(CACHE_CONTROL, "no-store")], axum::Json(created)).into_response())
+}
+
+/// `GET /tokens`.
+pub(super) async fn list(State(state): State<Arc<ApiState>>) -> axum::Json<admin::TokenList> {
+    axum::Json(admin::TokenList { tokens: state.tokens.list().into_iter().map(to_wire).collect() })
+}
+
+/// `DELETE /tokens/{token}`.
+pub(super) async fn revoke(
+    State(state): State<Arc<ApiState>>,
+    Path(token): Path<Uuid>,
+) -> Result<StatusCode> {
+    state.tokens.revoke(token).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn to_wire(token: ApiToken) -> admin::Token {
+    admin::Token { id: token.id, label: token.label, created_at: token.created_at.to_string() }
+}

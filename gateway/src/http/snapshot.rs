@@ -1,0 +1,98 @@
+//! Snapshots as they come from agents: unpacked within bounds, read, and only then believed to be one.
+//!
+//! Unpacking is work for a thread of its own, a few at a time: each may take as much memory as the largest snapshot.
+
+use std::io::Read as _;
+
+use bytes::Bytes;
+use flate2::read::GzDecoder;
+use shared::wire::snapshot::{MAX_JSON, Snapshot};
+use tokio::sync::Semaphore;
+
+/// Snapshots that are unpacked at once. Each takes some tens of milliseconds and up to a few times [`MAX_JSON`]; more
+/// would only take the processor from everybody else. When full, the next one waits.
+const AT_ONCE: usize = 4;
+
+static PLACES: Semaphore = Semaphore::const_new(AT_ONCE);
+
+/// Why bytes are no snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum UnpackError {
+    /// Not gzip, or damaged.
+    #[error("the snapshot is not gzip: {0}")]
+    Gzip(#[source] std::io::Error),
+    /// Something follows the gzip member.
+    #[error("the snapshot has bytes after the end of its gzip data")]
+    Trailing,
+    /// Too much of it.
+    #[error("the snapshot unpacks to more than {MAX_JSON} bytes of JSON")]
+    TooLarge,
+    /// Not the JSON of a snapshot.
+    #[error("the snapshot is not as it should be: {0}")]
+    Json(#[source] serde_json::Error),
+    /// The thread that unpacked it did not come back.
+    #[error("unpacking the snapshot failed")]
+    Failed,
+}
+
+/// Unpacks gzip of a snapshot's JSON.
+pub async fn unpack(gzip: Bytes) -> Result<Snapshot, UnpackError> {
+    let _place = PLACES.acquire().await.expect("nobody closes this semaphore");
+    tokio::task::spawn_blocking(move || unpack_now(&gzip)).await.map_err(|_| UnpackError::Failed)?
+}
+
+fn unpack_now(mut gzip: &[u8]) -> Result<Snapshot, UnpackError> {
+    let mut json = Vec::new();
+    // One byte more than allowed tells too large from just fitting.
+    GzDecoder::new(&mut gzip).take(MAX_JSON as u64 + 1).read_to_end(&mut json).map_err(UnpackError::Gzip)?;
+    if json.len() > MAX_JSON {
+        return Err(UnpackError::TooLarge);
+    }
+    if !gzip.is_empty() {
+        return Err(UnpackError::Trailing);
+    }
+    serde_json::from_slice(&json).map_err(UnpackError::Json)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    fn pack(json: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(json).expect("a Vec takes everything");
+        encoder.finish().expect("a Vec takes everything")
+    }
+
+    #[tokio::test]
+    async fn a_packed_snapshot_is_read() {
+        let snapshot = Snapshot { taken_at: "2026-11-09T08:00:00Z".into(), ..Snapshot::default() };
+        let json = serde_json::to_vec(&snapshot).expect("serializes");
+        assert_eq!(unpack(pack(&json).into()).await.expect("a snapshot"), snapshot);
+    }
+
+    #[tokio::test]
+    async fn a_bomb_stops_at_the_limit() {
+        let bomb = pack(&vec![b' '; MAX_JSON + 1]);
+        assert!(bomb.len() < 100_000, "it is small on the wire");
+        assert!(matches!(unpack(bomb.into()).await, Err(UnpackError::TooLarge)));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_snapshot_is_refused() {
+        assert!(matches!(unpack(Bytes::from_static(b"{}")).await, Err(UnpackError::Gzip(_))));
+        assert!(matches!(unpack(pack(b"[]").into()).await, Err(UnpackError::Json(_))));
+        let mut damaged = pack(b"{}");
+        damaged.truncate(damaged.len() - 3);
+        assert!(matches!(unpack(damaged.into()).await, Err(UnpackError::Gzip(_))));
+        let json = serde_json::to_vec(&Snapshot::default()).expect("serializes");
+        let mut longer = pack(&json);
+        longer.extend_from_slice(b"more");
+        assert!(matches!(unpack(longer.into()).await, Err(UnpackError::Trailing)));
+    }
+}
