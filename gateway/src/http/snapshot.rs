@@ -5,7 +5,7 @@
 use std::io::Read as _;
 
 use bytes::Bytes;
-use flate2::read::GzDecoder;
+use flate2::bufread::GzDecoder;
 use shared::wire::snapshot::{MAX_JSON, Snapshot};
 use tokio::sync::Semaphore;
 
