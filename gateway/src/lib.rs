@@ -3,17 +3,31 @@
 //! | room | what lives there |
 //! | --- | --- |
 //! | [`config`] | flags, environment and file as one checked configuration |
+//! | [`data_dir`] | the data folder: its lock, how secrets are kept in it |
+//! | [`identity`] | host key, TLS key and certificate |
 //! | [`domain`] | PURE: edge records, one tunnel's machine, the registry of all, the check-in decision |
 //! | [`store`] | durable state: the trait, sled |
 //! | [`tunnels`] | the one task that owns the registry and runs its commands |
 //! | [`link`] | one live tunnel and its streams |
 //! | [`http`] | port 9000: check-ins, admin API, services through their tunnels |
 //! | [`ssh`] | the tunnel server on port 8000 |
+//! | [`readiness`] | which parts can do their work |
+//! | [`running`] | all of these from start to drain: [`start`] |
+//! | [`serve`] | `tidegate serve` as a process |
+//! | [`cli`] | the command line: the operator's side |
 
+pub mod cli;
 pub mod config;
+pub mod data_dir;
 pub mod domain;
 pub mod http;
+pub mod identity;
 pub mod link;
+pub mod readiness;
+pub mod running;
+pub mod serve;
 pub mod ssh;
 pub mod store;
 pub mod tunnels;
+
+pub use running::{Listeners, Running, start};

@@ -1,0 +1,153 @@
+//! The data folder: who may use it, and how secrets are kept in it.
+//!
+//! The rule: one process at a time, and every secret 0600 and written so that a power cut leaves the old content or the
+//! new one, whole. What the files mean is the business of those who ask for them.
+
+use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use tracing::warn;
+
+const LOCK_FILE: &str = "lock";
+const FOLDER_MODE: u32 = 0o700;
+const SECRET_MODE: u32 = 0o600;
+/// The permission bits of group and others.
+const OTHERS: u32 = 0o077;
+
+/// The data folder, locked by this process for as long as the value lives.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    /// The kernel gives the lock back when the file is closed, also after `kill -9`.
+    _lock: File,
+}
+
+/// Why the data folder can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// It is not there and can't be made.
+    #[error("can't make the data folder {path}: {source}; make it, or choose another with --data-dir")]
+    Create {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Its lock can't be taken for another reason than that it is taken.
+    #[error("can't lock the data folder {path}: {source}; this process must be able to write there")]
+    Lock {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another process has it.
+    #[error(
+        "the data folder {path} is in use by another tidegate; stop that one, or choose another with --data-dir"
+    )]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+}
+
+impl DataDir {
+    /// Makes the folder (0700) where it is missing, and locks it.
+    pub fn open(path: &Path) -> Result<Self, DataDirError> {
+        let create = |source| DataDirError::Create { path: path.to_owned(), source };
+        DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path).map_err(create)?;
+        let failed = |source| DataDirError::Lock { path: path.to_owned(), source };
+        let mut options = OpenOptions::new();
+        options.create(true).write(true).truncate(false).mode(SECRET_MODE);
+        let lock = options.open(path.join(LOCK_FILE)).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(DataDirError::InUse { path: path.to_owned() }),
+            Err(TryLockError::Error(source)) => Err(failed(source)),
+        }
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of something inside.
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+/// Reads a secret; `None` where there is no such file. Permissions of group and others are taken away first.
+pub fn read_secret(path: &Path) -> io::Result<Option<String>> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mode = file.metadata()?.permissions().mode();
+    if mode & OTHERS != 0 {
+        warn!(file = %path.display(), mode = format!("{:o}", mode & 0o777), "secret was open to others; closed it");
+        file.set_permissions(Permissions::from_mode(SECRET_MODE))?;
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(Some(text))
+}
+
+/// Writes a secret, 0600: to a file beside it, synced, then renamed over what was there, and the folder synced.
+pub fn write_secret(path: &Path, content: &[u8]) -> io::Result<()> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let beside = folder.join(format!(".{}.new", name.to_string_lossy()));
+    match std::fs::remove_file(&beside) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    // `create_new` opens nothing that was there before, such as a link or a file of other permissions.
+    let mut file = OpenOptions::new().create_new(true).write(true).mode(SECRET_MODE).open(&beside)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    std::fs::rename(&beside, path)?;
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().expect("it exists").permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn second_user_of_a_folder_is_told_its_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a/b");
+        let first = DataDir::open(&path).expect("nobody else is there");
+        assert_eq!(mode(&path), FOLDER_MODE);
+        let error = DataDir::open(&path).expect_err("the first one is there").to_string();
+        assert!(error.contains("in use") && error.contains(path.to_str().unwrap()), "{error}");
+        drop(first);
+        DataDir::open(&path).expect("the first one is gone");
+    }
+
+    #[test]
+    fn secrets_are_replaced_whole_and_closed_to_others() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("secret");
+        assert_eq!(read_secret(&path).expect("no error"), None);
+        write_secret(&path, b"one").expect("written");
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("opened to others");
+        assert_eq!(read_secret(&path).expect("readable").as_deref(), Some("one"));
+        assert_eq!(mode(&path), SECRET_MODE);
+        // What a crash between create and rename leaves behind is no obstacle.
+        std::fs::write(folder.path().join(".secret.new"), b"torn").expect("written");
+        write_secret(&path, b"two").expect("written");
+        assert_eq!(read_secret(&path).expect("readable").as_deref(), Some("two"));
+        assert_eq!(std::fs::read_dir(folder.path()).expect("readable").count(), 1);
+    }
+}

@@ -1,0 +1,250 @@
+//! A gateway from its start to the end of its drain. The caller owns sockets, store and signals.
+//!
+//! The rule of the end: no new work, then live streams and requests have the grace, then the rest is cut and counted.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::config::Config;
+use crate::data_dir::{read_secret, write_secret};
+use crate::http::auth::{TokenError, Tokens};
+use crate::http::listener::{self, MAX_CONNECTIONS, Policy, Stop};
+use crate::http::public::PublicAddresses;
+use crate::http::{ApiState, router};
+use crate::identity::Identity;
+use crate::readiness::{Listener, Readiness};
+use crate::ssh;
+use crate::store::{Store, StoreError};
+use crate::tunnels::Tunnels;
+
+/// Label of the token that `--bootstrap-token-file` makes.
+const BOOTSTRAP_LABEL: &str = "bootstrap";
+/// How often the drain looks whether streams are left. Short beside any grace, long beside the look itself.
+const DRAIN_LOOK: Duration = Duration::from_millis(50);
+/// After the cut the tasks only have to notice it.
+const CUT_TIMEOUT: Duration = Duration::from_secs(2);
+/// A connection of port 9000 costs one open file; this share of them leaves the rest for tunnels and the store.
+const FILES_PER_CONNECTION: usize = 2;
+
+/// The sockets that the gateway listens on.
+#[derive(Debug)]
+pub struct Listeners {
+    /// Check-ins, admin API, page.
+    pub api: TcpListener,
+    /// Tunnels.
+    pub ssh: TcpListener,
+}
+
+/// An address that can't be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("can't listen on {address}, which is {option}: {source}")]
+pub struct BindError {
+    /// The address.
+    pub address: SocketAddr,
+    /// The flag that sets it.
+    pub option: &'static str,
+    /// Why.
+    pub source: io::Error,
+}
+
+impl Listeners {
+    /// Binds both addresses of the configuration.
+    pub async fn bind(config: &Config) -> Result<Self, BindError> {
+        Ok(Self {
+            api: bind(config.api_addr, "--api-addr").await?,
+            ssh: bind(config.ssh_addr, "--ssh-addr").await?,
+        })
+    }
+}
+
+async fn bind(address: SocketAddr, option: &'static str) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address).await.map_err(|source| BindError { address, option, source })
+}
+
+/// Why a gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store can't be read.
+    #[error("can't read the store: {0}")]
+    Store(#[from] StoreError),
+    /// A socket tells no address.
+    #[error("can't tell the address of a listening socket: {0}")]
+    Address(io::Error),
+    /// The bootstrap token can't be made.
+    #[error("can't make the bootstrap token: {0}")]
+    Token(#[from] TokenError),
+    /// The bootstrap token can't be written.
+    #[error("can't write the bootstrap token to {file}: {source}")]
+    TokenFile {
+        /// Where to.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A gateway at work.
+pub struct Running {
+    /// Where port 9000 really is.
+    pub api_addr: SocketAddr,
+    /// Where port 8000 really is.
+    pub ssh_addr: SocketAddr,
+    tunnels: Tunnels,
+    readiness: Readiness,
+    certificate: watch::Sender<Arc<ServerConfig>>,
+    http_stop: Stop,
+    ssh_stop: CancellationToken,
+    /// One for each listener.
+    tasks: JoinSet<Listener>,
+    grace: Duration,
+}
+
+/// Starts a gateway on these sockets and this store.
+pub async fn start(
+    config: &Config,
+    identity: Identity,
+    listeners: Listeners,
+    store: Arc<dyn Store>,
+) -> Result<Running, StartError> {
+    let api_addr = listeners.api.local_addr().map_err(StartError::Address)?;
+    let ssh_addr = listeners.ssh.local_addr().map_err(StartError::Address)?;
+    let mut records = store.load()?;
+    let tokens = Tokens::load(std::mem::take(&mut records.tokens), Arc::clone(&store));
+    if let Some(file) = &config.bootstrap_token_file {
+        bootstrap_token(file, &tokens).await?;
+    }
+    let (url, ssh) = (config.public_url.clone(), config.public_ssh.clone());
+    let public = PublicAddresses::new(url, ssh, ssh_addr.port(), &records.settings);
+    let tunnels = Tunnels::start(Arc::clone(&store), records);
+    let readiness = Readiness::new(Arc::clone(&store));
+    let parts = readiness.clone();
+    let router = router(ApiState {
+        tunnels: tunnels.clone(),
+        tokens,
+        store,
+        host_keys: vec![identity.host_key_fingerprint],
+        tls_pins: identity.tls_pins,
+        public,
+        readiness: Box::new(move || parts.parts()),
+    });
+    let policy = Policy {
+        plain_http: config.plain_http,
+        trusted_proxies: config.trusted_proxies.clone(),
+        max_connections: MAX_CONNECTIONS.min(raise_open_files() / FILES_PER_CONNECTION),
+    };
+    let (certificate, latest) = watch::channel(identity.tls);
+    let (http_stop, ssh_stop) = (Stop::default(), CancellationToken::new());
+    let (http_up, ssh_up) = (readiness.up(Listener::Http), readiness.up(Listener::Ssh));
+    let mut tasks = JoinSet::new();
+    let stop = http_stop.clone();
+    tasks.spawn(async move {
+        let _up = http_up;
+        listener::serve(listeners.api, policy, latest, router, stop).await;
+        Listener::Http
+    });
+    let (registry, stop) = (tunnels.clone(), ssh_stop.clone());
+    tasks.spawn(async move {
+        let _up = ssh_up;
+        ssh::serve(listeners.ssh, identity.host_key, registry, stop).await;
+        Listener::Ssh
+    });
+    info!(
+        version = env!("CARGO_PKG_VERSION"), api = %api_addr, ssh = %ssh_addr,
+        host_key = %identity.host_key_fingerprint, tls = %identity.tls_fingerprint, "gateway is up"
+    );
+    let grace = config.drain_grace;
+    Ok(Running { api_addr, ssh_addr, tunnels, readiness, certificate, http_stop, ssh_stop, tasks, grace })
+}
+
+impl Running {
+    /// New connections get this certificate. Those that are open keep theirs.
+    pub fn replace_certificate(&self, tls: Arc<ServerConfig>) {
+        self.certificate.send_replace(tls);
+    }
+
+    /// Waits for a listener's task to end, which it does only by a defect while nobody calls [`Self::shutdown`].
+    pub async fn failed(&mut self) {
+        match self.tasks.join_next().await {
+            Some(Ok(listener)) => error!(?listener, "a listener ended by itself"),
+            Some(Err(error)) => error!(%error, "a listener ended by itself"),
+            None => {}
+        }
+    }
+
+    /// Takes no new work, gives live streams and requests the grace, cuts the rest. The grace ends early when `hurry`
+    /// is cancelled. Returns how many streams were cut.
+    pub async fn shutdown(mut self, hurry: &CancellationToken) -> usize {
+        self.readiness.drain();
+        self.http_stop.graceful.cancel();
+        self.ssh_stop.cancel();
+        info!(streams = self.tunnels.live_streams(), grace_s = self.grace.as_secs(), "draining");
+        let drained = async {
+            self.tunnels.drain().await;
+            no_streams(&self.tunnels).await;
+            while self.tasks.join_next().await.is_some() {}
+        };
+        tokio::select! {
+            () = drained => {}
+            () = tokio::time::sleep(self.grace) => {}
+            () = hurry.cancelled() => {}
+        }
+        let cut = self.tunnels.live_streams();
+        self.http_stop.now.cancel();
+        if cut > 0 {
+            warn!(streams = cut, "cut streams that were live after the grace");
+        }
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        if timeout(CUT_TIMEOUT, ended).await.is_err() {
+            warn!("a listener's task did not end in time");
+        }
+        info!("gateway is down");
+        cut
+    }
+}
+
+/// Waits until no stream is live. The count has no bell; a look now and then is cheap.
+async fn no_streams(tunnels: &Tunnels) {
+    let mut look = interval(DRAIN_LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while tunnels.live_streams() > 0 {
+        look.tick().await;
+    }
+}
+
+/// Makes an admin API token and writes it to `file`, unless there is such a file.
+async fn bootstrap_token(file: &Path, tokens: &Tokens) -> Result<(), StartError> {
+    let failed = |source| StartError::TokenFile { file: file.to_owned(), source };
+    if let Some(kept) = read_secret(file).map_err(failed)? {
+        if !tokens.check(kept.trim()) {
+            warn!(file = %file.display(), "the bootstrap token is not known here; delete the file to get a new one");
+        }
+        return Ok(());
+    }
+    let new = tokens.create(BOOTSTRAP_LABEL).await?;
+    write_secret(file, format!("{}\n", new.token.expose()).as_bytes()).map_err(failed)?;
+    info!(file = %file.display(), token = %new.record.id, "made an admin API token");
+    Ok(())
+}
+
+/// Raises the number of files that may be open as far as the system lets us, and answers with it.
+fn raise_open_files() -> usize {
+    let mut limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit = raised,
+        Err(error) => warn!(%error, "can't raise the limit of open files"),
+    }
+    limit.current.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
+}
