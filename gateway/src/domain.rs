@@ -1,3 +1,32 @@
 //! Decisions, pure: no tokio, russh, hyper or store is imported here and no clock is read. CI checks it.
+//!
+//! | room | what lives there |
+//! | --- | --- |
+//! | [`edge`] | what is durable: edge records, settings, API tokens |
+//! | [`tunnel`] | the life of one edge's tunnel |
+//! | [`instances`] | the agents of one edge: who is live, who is one too many |
+//! | [`refusal`] | what is refused, and why |
+//! | [`registry`] | all edges, their durable changes, and the index of deadlines |
+//! | [`view`] | what the admin API shows of them |
+//!
+//! `now` and randomness come in as arguments; commands go out as values, and [`crate::tunnels`] runs them.
+
+use std::time::Instant;
+
+use edge::Timestamp;
 
 pub mod edge;
+pub mod instances;
+pub mod refusal;
+pub mod registry;
+pub mod tunnel;
+pub mod view;
+
+/// The two clocks at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// For deadlines: never jumps.
+    pub instant: Instant,
+    /// For people and records.
+    pub wall: Timestamp,
+}

@@ -20,29 +20,10 @@ use shared::id::{EndpointId, InstanceId};
 pub use self::database::OpenError;
 pub use self::sled::{DEFAULT_CACHE_BYTES, FOLDER, SledStore};
 use crate::domain::edge::{Change, Records, Timestamp};
+pub use crate::domain::refusal::StoreError;
 
 /// A boxed future, so that stores can stand behind `Arc<dyn Store>`.
 pub type StoreFuture<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
-
-/// Why the store did not do what was asked. After an error nothing of the batch is promised either way until the next
-/// start; callers must not act as if it were stored.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The disk is full.
-    #[error("the store's disk is full")]
-    Full,
-    /// Anything else that keeps the store from writing or reading.
-    #[error("the store failed to {doing}: {reason}")]
-    Failed {
-        /// What it was doing.
-        doing: &'static str,
-        /// Its cause, in words.
-        reason: String,
-    },
-    /// The store was told to stop.
-    #[error("the store is closed")]
-    Closed,
-}
 
 /// An encoded snapshot as the store keeps it: opaque bytes with the facts to list it by.
 #[derive(Clone, Debug, PartialEq, Eq)]

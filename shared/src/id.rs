@@ -179,7 +179,7 @@ impl EdgeKey {
 
     /// What is stored of it. A plain SHA-256 is enough for a key of full entropy: there is nothing to guess.
     pub fn digest(&self) -> KeyDigest {
-        KeyDigest(Sha256::digest(self.0).into())
+        KeyDigest::of(&self.0)
     }
 
     /// The 43 characters of base64url that stand for it in a token and a header.
@@ -214,6 +214,13 @@ impl FromStr for EdgeKey {
 /// SHA-256 of a secret of full entropy (the key of an edge, an API token): enough to recognise it, useless to a thief.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct KeyDigest(pub [u8; 32]);
+
+impl KeyDigest {
+    /// Digest of any secret of full entropy.
+    pub fn of(secret: &[u8]) -> Self {
+        Self(Sha256::digest(secret).into())
+    }
+}
 
 impl fmt::Debug for KeyDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

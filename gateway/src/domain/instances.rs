@@ -1,0 +1,198 @@
+//! The agents of one edge: who is live, and who is one too many. Pure.
+//!
+//! An instance is live for three intervals after its check-in. On an edge that is no cluster only one instance may be
+//! live; another one that checks in is refused until the first falls silent, so a restarted or moved agent gets in
+//! within three intervals, and two agents that share an edge ID by mistake are noticed instead of taking turns.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use shared::id::InstanceId;
+use shared::wire::check_in::Hello;
+
+use super::Now;
+use super::edge::Timestamp;
+
+/// Intervals without a check-in after which an instance is not live any more.
+pub const LIVE_INTERVALS: u32 = 3;
+
+/// Instances of one edge that are remembered. A swarm of more nodes works; its quietest ones are forgotten first.
+const MAX_INSTANCES: usize = 256;
+
+/// A running agent.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    /// Its id.
+    pub id: InstanceId,
+    /// What it said of itself, once it did.
+    pub hello: Option<Hello>,
+    /// Address of its last check-in.
+    pub address: IpAddr,
+    /// Its last check-in.
+    pub seen: Now,
+    /// The interval that it was told last.
+    pub told: Option<Duration>,
+}
+
+/// A second live instance on an edge that is no cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Duplicate {
+    /// Host of the instance that was refused, as far as it said.
+    pub refused: Option<String>,
+    /// Host of the instance that is there.
+    pub present: String,
+    /// When it was refused last.
+    pub at: Timestamp,
+}
+
+/// The agents of one edge.
+#[derive(Clone, Debug, Default)]
+pub struct Instances {
+    all: Vec<Instance>,
+    duplicate: Option<Duplicate>,
+}
+
+impl Instances {
+    /// Notes a check-in, unless another instance is live where only one may be; then the answer is its host's name.
+    pub fn admit(
+        &mut self,
+        id: InstanceId,
+        hello: Option<Hello>,
+        address: IpAddr,
+        rule: Rule,
+        now: Now,
+    ) -> Result<&mut Instance, String> {
+        if !rule.cluster {
+            if let Some(other) = self.all.iter().find(|other| other.id != id && rule.is_live(other, now)) {
+                let present = other.hello.as_ref().map_or_else(|| other.address.to_string(), |h| h.hostname.clone());
+                let refused = hello.map(|hello| hello.hostname);
+                self.duplicate = Some(Duplicate { refused, present: present.clone(), at: now.wall });
+                return Err(present);
+            }
+            self.all.retain(|other| other.id == id);
+        }
+        let position = match self.all.iter().position(|instance| instance.id == id) {
+            Some(position) => position,
+            None => {
+                if self.all.len() == MAX_INSTANCES {
+                    let quietest = (0..self.all.len()).min_by_key(|at| self.all[*at].seen.instant);
+                    self.all.swap_remove(quietest.expect("there are MAX_INSTANCES of them"));
+                }
+                self.all.push(Instance { id, hello: None, address, seen: now, told: None });
+                self.all.len() - 1
+            }
+        };
+        let instance = &mut self.all[position];
+        instance.seen = now;
+        instance.address = address;
+        if hello.is_some() {
+            instance.hello = hello;
+            instance.told = None;
+        }
+        Ok(instance)
+    }
+
+    /// Those that are live.
+    pub fn live(&self, rule: Rule, now: Now) -> impl Iterator<Item = &Instance> {
+        self.all.iter().filter(move |instance| rule.is_live(instance, now))
+    }
+
+    /// One of them.
+    pub fn find(&self, id: InstanceId) -> Option<&Instance> {
+        self.all.iter().find(|instance| instance.id == id)
+    }
+
+    /// The last second instance that was refused, while that is recent enough to matter.
+    pub fn duplicate(&self, rule: Rule, now: Now) -> Option<&Duplicate> {
+        let recent = (rule.interval * LIVE_INTERVALS).as_millis() as u64;
+        self.duplicate.as_ref().filter(|duplicate| now.wall.0.saturating_sub(duplicate.at.0) <= recent.max(600_000))
+    }
+
+    /// The edge was dissociated: whoever was there is nobody now.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// What the edge's record says of its instances.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    /// Whether several may be live.
+    pub cluster: bool,
+    /// The check-in interval in force.
+    pub interval: Duration,
+}
+
+impl Rule {
+    fn is_live(self, instance: &Instance, now: Now) -> bool {
+        // What the instance was told counts where it is longer: it has not heard of the new interval yet.
+        let interval = instance.told.map_or(self.interval, |told| told.max(self.interval));
+        now.instant.saturating_duration_since(instance.seen.instant) <= interval * LIVE_INTERVALS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::Instant;
+
+    use shared::wire::check_in::TunnelState;
+
+    use super::*;
+
+    const RULE: Rule = Rule { cluster: false, interval: Duration::from_secs(5) };
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    fn at(start: Instant, seconds: u64) -> Now {
+        Now { instant: start + Duration::from_secs(seconds), wall: Timestamp(seconds * 1000) }
+    }
+
+    fn hello(hostname: &str) -> Option<Hello> {
+        Some(Hello {
+            agent: "0.1.0".into(),
+            protocol: 1,
+            hostname: hostname.into(),
+            services: vec![],
+            tunnel: TunnelState::Closed,
+        })
+    }
+
+    #[test]
+    fn second_live_instance_is_refused_until_the_first_falls_silent() {
+        let (start, first, second) = (Instant::now(), InstanceId::random(), InstanceId::random());
+        let mut instances = Instances::default();
+        instances.admit(first, hello("one"), HERE, RULE, at(start, 0)).expect("the first");
+        for seconds in [1, 15] {
+            let refused = instances.admit(second, hello("two"), HERE, RULE, at(start, seconds));
+            assert_eq!(refused.err().as_deref(), Some("one"), "after {seconds} s");
+        }
+        let duplicate = instances.duplicate(RULE, at(start, 15)).expect("noticed");
+        assert_eq!((duplicate.refused.as_deref(), duplicate.present.as_str()), (Some("two"), "one"));
+        instances.admit(second, hello("two"), HERE, RULE, at(start, 16)).expect("the first is silent");
+        assert!(instances.admit(first, None, HERE, RULE, at(start, 17)).is_err(), "now it is the other way round");
+    }
+
+    #[test]
+    fn cluster_takes_all_and_forgets_the_quietest() {
+        let rule = Rule { cluster: true, ..RULE };
+        let start = Instant::now();
+        let mut instances = Instances::default();
+        let ids: Vec<_> = (0..=MAX_INSTANCES).map(|_| InstanceId::random()).collect();
+        for (seconds, id) in ids.iter().enumerate() {
+            instances.admit(*id, None, HERE, rule, at(start, seconds as u64)).expect("a cluster");
+        }
+        assert!(instances.find(ids[0]).is_none());
+        assert!(instances.find(ids[1]).is_some());
+        assert_eq!(instances.live(rule, at(start, MAX_INSTANCES as u64)).count(), 16);
+    }
+
+    #[test]
+    fn agent_that_was_told_a_longer_interval_stays_live_for_it() {
+        let (start, first) = (Instant::now(), InstanceId::random());
+        let mut instances = Instances::default();
+        instances.admit(first, hello("one"), HERE, RULE, at(start, 0)).expect("the first").told =
+            Some(Duration::from_secs(30));
+        assert_eq!(instances.live(RULE, at(start, 60)).count(), 1);
+        assert_eq!(instances.live(RULE, at(start, 91)).count(), 0);
+    }
+}
