@@ -1,20 +1,103 @@
-//! The tunnel server on port 8000.
+//! The tunnel server on port 8000: accepts connections, bounds them before login, and makes a [`crate::link::Link`] of
+//! each that logs in with an offer's credentials.
+//!
+//! russh bounds nothing before login by itself, so the accept loop here only accepts: each connection runs on its own
+//! task, under a cap and an absolute grace, over a socket that can be severed whatever russh is doing at that moment.
+//! From an agent nothing but the forwards that it announced is accepted.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use russh::keys::PrivateKey;
+use russh::server::Config;
+use russh::{MethodKind, MethodSet, SshId};
+use shared::tunnel::ssh;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::tunnels::Tunnels;
 
-/// Accepts tunnels until `stop` is cancelled, then closes the listener; tunnels that are open live on until
-/// [`Tunnels`] closes them. Bounds connections before login by number and time.
+mod connection;
+mod control;
+mod handler;
+mod sever;
+
+/// From the connection to the login, at most. OpenSSH's `LoginGraceTime` is 120 s for people who type; an agent needs
+/// ten round trips.
+const LOGIN_GRACE: Duration = Duration::from_secs(20);
+
+/// Connections that may be before their login at a time. Beyond this, new ones are closed at once; agents come back.
+const MAX_BEFORE_LOGIN: usize = 1024;
+
+/// Wrong passwords on one connection. An agent has one offer and needs one try.
+const MAX_TRIES: usize = 3;
+
+/// After a failed accept (no descriptors left, say): long enough not to spin, short enough not to be noticed.
+const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
+
+/// Accepts tunnels until `stop` is cancelled, then closes the listener and waits for the connections that are open;
+/// [`Tunnels::cut`] ends those. Bounds connections before login by number and time.
 pub async fn serve(
-    _listener: TcpListener,
-    _host_key: Arc<PrivateKey>,
-    _tunnels: Tunnels,
-    _stop: CancellationToken,
+    listener: TcpListener,
+    host_key: Arc<PrivateKey>,
+    tunnels: Tunnels,
+    stop: CancellationToken,
 ) {
-    todo!()
+    let config = Arc::new(config(&host_key));
+    let before_login = Arc::new(Semaphore::new(MAX_BEFORE_LOGIN));
+    let connections = TaskTracker::new();
+    loop {
+        let (socket, peer) = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "a tunnel connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_BACK_OFF).await;
+                    continue;
+                }
+            },
+        };
+        let Ok(permit) = Arc::clone(&before_login).try_acquire_owned() else {
+            tracing::debug!(%peer, "closed: too many connections before login");
+            continue;
+        };
+        let connection =
+            connection::Connection { config: Arc::clone(&config), tunnels: tunnels.clone(), peer };
+        connections.spawn(connection.run(socket, permit));
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+}
+
+/// What is logged of a peer: its address without the port, which says nothing.
+fn address(peer: SocketAddr) -> std::net::IpAddr {
+    peer.ip().to_canonical()
+}
+
+fn config(host_key: &PrivateKey) -> Config {
+    Config {
+        // No version: a stranger needs none.
+        server_id: SshId::Standard("SSH-2.0-Tidegate".into()),
+        methods: MethodSet::from(&[MethodKind::Password][..]),
+        auth_rejection_time: Duration::from_secs(1),
+        // Stock clients probe with `none` first; that is no guess.
+        auth_rejection_time_initial: Some(Duration::ZERO),
+        max_auth_attempts: MAX_TRIES,
+        keys: vec![host_key.clone()],
+        preferred: ssh::preferred(),
+        limits: ssh::limits(),
+        window_size: ssh::WINDOW,
+        maximum_packet_size: ssh::MAX_PACKET,
+        channel_buffer_size: ssh::CHANNEL_QUEUE,
+        inactivity_timeout: Some(ssh::INACTIVITY),
+        keepalive_interval: Some(ssh::KEEPALIVE),
+        keepalive_max: ssh::KEEPALIVE_UNANSWERED,
+        nodelay: true,
+        ..Config::default()
+    }
 }

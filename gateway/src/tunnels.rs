@@ -1,29 +1,48 @@
 //! The one task that owns the registry of edges and runs its commands; [`Tunnels`] is its handle.
 //!
 //! Everything that asks or changes something about an edge goes through here: check-ins, tunnel logins, the admin API,
-//! operators' streams. No lock is held anywhere while the store or a peer is awaited.
+//! operators' streams. Decisions are the registry's ([`crate::domain::registry`]); this file gives it clock, randomness,
+//! store and links. No lock is held anywhere while the store or a peer is awaited, and the task itself never waits for
+//! either: commits run beside it and come back as events.
 
-use std::net::IpAddr;
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant, SystemTime};
 
-use shared::id::{EdgeKey, EdgeName, EndpointId, ServiceName};
+use shared::envelope::{self, Credentials};
+use shared::id::{EdgeId, EdgeKey, EdgeName, EndpointId, KeyDigest, ServiceName};
+use shared::tunnel::control::ToAgent;
+use shared::tunnel::dial_failure::DialFailure;
 use shared::wire::admin;
-use shared::wire::check_in::{Answer, CheckIn, Identity};
+use shared::wire::check_in::{self, Answer, CheckIn, Identity, Need};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
-use crate::domain::edge::{Records, Settings};
+use crate::domain::Now;
+use crate::domain::edge::{Records, Settings, Timestamp};
 pub use crate::domain::refusal::{AdminError, CheckInRefusal, OpenError};
-use crate::link::Stream;
+pub use crate::domain::registry::{Admitted, Origin};
+use crate::domain::registry::{Command, Decision, Event, Registry, Request, Ticket, Token};
+use crate::domain::tunnel::{LinkId, WaiterId};
+use crate::domain::view;
+use crate::link::{Closer, Hold, Link, OpenFailure, Stream};
 use crate::store::{SnapshotBlob, Store, StoreError};
 
-/// Where a check-in came from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
-    /// The agent's address.
-    pub address: IpAddr,
-    /// Where this agent reaches the tunnel server, `host:port`: what the operator configured, else the host by which the
-    /// agent addressed the API, with the tunnel server's port. It goes into the offer.
-    pub ssh: String,
-}
+mod task;
+
+/// Questions that may wait for the task. It answers tens of thousands a second; when this is full, askers wait.
+const QUEUE: usize = 4096;
+
+/// How long an agent may take for a snapshot that an operator waits for: 30 s to take it, the rest to send it.
+const SNAPSHOT_TIME: Duration = Duration::from_secs(60);
+
+/// How often a stream is tried anew when the link that it was let through to was just ending.
+const OPEN_TRIES: usize = 5;
+
+/// How long to wait for the registry to hear that a link is gone before the next try.
+const GONE_TIME: Duration = Duration::from_secs(2);
 
 /// The answer to a check-in that was accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,114 +77,380 @@ pub struct EdgeQuery {
     pub limit: usize,
 }
 
+/// A function that runs inside the task.
+type Question = Box<dyn FnOnce(&mut task::Task, Now) + Send>;
+
 /// Handle of the registry's task. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Tunnels {}
+#[derive(Clone)]
+pub struct Tunnels {
+    questions: mpsc::Sender<Question>,
+    returns: mpsc::UnboundedSender<Return>,
+    store: Arc<dyn Store>,
+    next_waiter: Arc<AtomicU64>,
+    live: Arc<AtomicUsize>,
+}
+
+impl std::fmt::Debug for Tunnels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tunnels").field("live_streams", &self.live_streams()).finish_non_exhaustive()
+    }
+}
+
+/// What is given back to the registry, by whoever has it when it is dropped. Each is the end of something that was
+/// granted, so there are never more of them than grants.
+#[derive(Debug)]
+enum Return {
+    /// A waiter went away.
+    Waiter(WaiterId),
+    /// A link ended.
+    Link(LinkId, String),
+}
+
+/// A link that a waiter was let through to.
+struct Granted {
+    link: Link,
+    hold: Hold,
+}
+
+/// The task is gone only while the gateway is being torn down.
+const TASK_LIVES: &str = "the registry's task lives as long as a handle does";
 
 impl Tunnels {
     /// Starts the task. It ends when the last handle is dropped.
-    pub fn start(_store: Arc<dyn Store>, _records: Records) -> Self {
-        todo!()
+    pub fn start(store: Arc<dyn Store>, records: Records) -> Self {
+        let (questions, asked) = mpsc::channel(QUEUE);
+        let (returns, returned) = mpsc::unbounded_channel();
+        let (ended, streams_ended) = mpsc::unbounded_channel();
+        let live = Arc::new(AtomicUsize::new(0));
+        let registry = Registry::new(records, now());
+        let inbox = task::Inbox { asked, returned, streams_ended };
+        let task = task::Task::new(registry, Arc::clone(&store), ended, Arc::clone(&live));
+        tokio::spawn(task.run(inbox));
+        Self { questions, returns, store, next_waiter: Arc::default(), live }
     }
 
     /// Answers a check-in.
     pub async fn check_in(
         &self,
-        _who: Identity,
-        _body: CheckIn,
-        _origin: Origin,
+        who: Identity,
+        body: CheckIn,
+        origin: Origin,
     ) -> Result<CheckInAnswer, CheckInRefusal> {
-        todo!()
+        let edge_id = who.authorization.edge_id;
+        let decision = self
+            .event(
+                |token| Event::CheckIn { token, who, body, origin },
+                |task, token, reply| {
+                    task.check_ins.insert(token, reply);
+                },
+            )
+            .await?;
+        Ok(sealed(decision, &edge_id))
     }
 
     /// Whose snapshot this is, if the agent may put one.
-    pub async fn identify(&self, _who: &Identity) -> Result<EndpointId, CheckInRefusal> {
-        todo!()
+    pub async fn identify(&self, who: &Identity) -> Result<EndpointId, CheckInRefusal> {
+        let who = who.clone();
+        self.ask(move |task, _| task.registry.identify(&who)).await
     }
 
     /// Stores the snapshot and wakes whoever waits for one of this edge.
-    pub async fn put_snapshot(&self, _edge: EndpointId, _snapshot: SnapshotBlob) -> Result<(), StoreError> {
-        todo!()
+    pub async fn put_snapshot(&self, edge: EndpointId, snapshot: SnapshotBlob) -> Result<(), StoreError> {
+        self.store.put_snapshot(edge, snapshot.clone()).await?;
+        self.ask(move |task, _| task.snapshot_arrived(edge, &snapshot)).await;
+        Ok(())
     }
 
     /// Creates an edge; durable before it returns.
-    pub async fn create_edge(&self, _new: admin::CreateEdge) -> Result<NewEdge, AdminError> {
-        todo!()
+    pub async fn create_edge(&self, new: admin::CreateEdge) -> Result<NewEdge, AdminError> {
+        let created =
+            NewEdge { endpoint: EndpointId::random(), name: new.name.clone(), key: EdgeKey::random() };
+        self.change(Request::Create { new, endpoint: created.endpoint, key: created.key.digest() }).await?;
+        Ok(created)
     }
 
     /// A page of edges in order of name.
-    pub async fn edges(&self, _query: EdgeQuery) -> admin::EdgePage {
-        todo!()
+    pub async fn edges(&self, query: EdgeQuery) -> admin::EdgePage {
+        self.ask(move |task, now| {
+            let registry = &task.registry;
+            let mut found = registry
+                .edges_after(query.after.as_ref())
+                .filter(|edge| query.text.as_deref().is_none_or(|text| matches(&edge.record, text)))
+                .filter(|edge| query.status.is_none_or(|status| view::status(registry, edge, now) == status));
+            let edges: Vec<_> =
+                found.by_ref().take(query.limit).map(|edge| view::edge(registry, edge, now)).collect();
+            let next = found.next().and(edges.last()).map(|edge| edge.name.clone());
+            admin::EdgePage { edges, next }
+        })
+        .await
     }
 
     /// One edge.
-    pub async fn edge(&self, _name: &EdgeName) -> Result<admin::Edge, AdminError> {
-        todo!()
+    pub async fn edge(&self, name: &EdgeName) -> Result<admin::Edge, AdminError> {
+        let name = name.clone();
+        self.ask(move |task, now| Ok(view::edge(&task.registry, task.registry.edge(&name)?, now))).await
     }
 
     /// Changes an edge; durable before it returns.
     pub async fn change_edge(
         &self,
-        _name: &EdgeName,
-        _change: admin::ChangeEdge,
+        name: &EdgeName,
+        change: admin::ChangeEdge,
     ) -> Result<admin::Edge, AdminError> {
-        todo!()
+        let renamed = change.name.clone().unwrap_or_else(|| name.clone());
+        self.change(Request::Update { edge: name.clone(), change }).await?;
+        self.edge(&renamed).await
     }
 
     /// Frees the binding and closes the tunnel; durable before it returns.
-    pub async fn dissociate(&self, _name: &EdgeName) -> Result<(), AdminError> {
-        todo!()
+    pub async fn dissociate(&self, name: &EdgeName) -> Result<(), AdminError> {
+        self.change(Request::Dissociate { edge: name.clone() }).await
     }
 
     /// Deletes the edge, revokes its key and closes its tunnel; durable before it returns.
-    pub async fn delete_edge(&self, _name: &EdgeName) -> Result<(), AdminError> {
-        todo!()
+    pub async fn delete_edge(&self, name: &EdgeName) -> Result<(), AdminError> {
+        self.change(Request::Delete { edge: name.clone() }).await
     }
 
-    /// Raises the flag.
-    pub async fn raise(&self, _name: &EdgeName) -> Result<admin::Tunnel, AdminError> {
-        todo!()
+    /// Raises the flag for a while: until somebody could have connected, at least a minute. An open tunnel is held as
+    /// long. Whoever wants it longer raises it again.
+    pub async fn raise(&self, name: &EdgeName) -> Result<admin::Tunnel, AdminError> {
+        let name = name.clone();
+        self.ask(move |task, now| {
+            task.run_commands(now, |registry, out| registry.raise(&name, now, out))?;
+            Ok(view::tunnel(&task.registry.edge(&name)?.tunnel))
+        })
+        .await
     }
 
     /// Lowers the flag and closes the tunnel.
-    pub async fn lower(&self, _name: &EdgeName) -> Result<admin::Tunnel, AdminError> {
-        todo!()
+    pub async fn lower(&self, name: &EdgeName) -> Result<admin::Tunnel, AdminError> {
+        let name = name.clone();
+        self.ask(move |task, now| {
+            task.run_commands(now, |registry, out| registry.lower(&name, now, out))?;
+            Ok(view::tunnel(&task.registry.edge(&name)?.tunnel))
+        })
+        .await
     }
 
     /// Settings in force.
     pub async fn settings(&self) -> Settings {
-        todo!()
+        self.ask(|task, _| task.registry.settings().clone()).await
     }
 
     /// Changes settings; durable before it returns.
-    pub async fn change_settings(&self, _change: admin::Settings) -> Result<Settings, AdminError> {
-        todo!()
+    pub async fn change_settings(&self, change: admin::Settings) -> Result<Settings, AdminError> {
+        self.change(Request::Settings { change }).await?;
+        Ok(self.settings().await)
     }
 
     /// The edge's last snapshot.
-    pub async fn snapshot(&self, _name: &EdgeName) -> Result<SnapshotBlob, AdminError> {
-        todo!()
+    pub async fn snapshot(&self, name: &EdgeName) -> Result<SnapshotBlob, AdminError> {
+        let endpoint = self.edge(name).await?.endpoint_id;
+        self.store.snapshot(endpoint).await?.ok_or(AdminError::NoSnapshot)
     }
 
     /// Has the agent take a snapshot now (opening the tunnel for it) and waits for it.
-    pub async fn take_snapshot(&self, _name: &EdgeName) -> Result<SnapshotBlob, OpenError> {
-        todo!()
+    pub async fn take_snapshot(&self, name: &EdgeName) -> Result<SnapshotBlob, OpenError> {
+        let Granted { link, hold } = self.want(name, None).await?;
+        let no_such_edge = || OpenError::NoSuchEdge(name.clone());
+        let endpoint = self.edge(name).await.map_err(|_| no_such_edge())?.endpoint_id;
+        let (arrival, arrived) = oneshot::channel();
+        self.ask(move |task, _| task.await_snapshot(endpoint, arrival)).await;
+        if !link.tell(ToAgent::Snapshot) {
+            let reason = "its tunnel was opened by a stock SSH client, which takes no snapshots";
+            return Err(OpenError::Refused { reason: reason.to_owned() });
+        }
+        let taken = tokio::select! {
+            taken = timeout(SNAPSHOT_TIME, arrived) => taken,
+            () = link.gone() => return Err(OpenError::Lost(name.clone())),
+        };
+        drop(hold);
+        match taken {
+            Ok(Ok(snapshot)) => Ok(snapshot),
+            Ok(Err(_)) => Err(no_such_edge()),
+            Err(_) => Err(OpenError::Refused {
+                reason: format!(
+                    "its agent sent no snapshot within {} s; its log says why",
+                    SNAPSHOT_TIME.as_secs()
+                ),
+            }),
+        }
     }
 
     /// Opens a stream to a service of an edge: raises the flag where the tunnel is closed, and waits a bounded time.
     /// Dropping the future gives up: the flag is lowered unless others want it. The stream holds the tunnel for as
     /// long as it lives.
-    pub async fn open(&self, _edge: &EdgeName, _service: &ServiceName) -> Result<Stream, OpenError> {
-        todo!()
+    pub async fn open(&self, edge: &EdgeName, service: &ServiceName) -> Result<Stream, OpenError> {
+        for _ in 0..OPEN_TRIES {
+            let Granted { link, hold } = self.want(edge, Some(service)).await?;
+            match link.open(service, hold).await {
+                Ok(stream) => return Ok(stream),
+                // The link ended under us: the next tunnel is the one to use, once the registry knows.
+                Err(OpenFailure::Lost) => {
+                    let _ = timeout(GONE_TIME, link.gone()).await;
+                }
+                Err(OpenFailure::TooMany) => {
+                    return Err(OpenError::Refused { reason: DialFailure::TooManyStreams.to_string() });
+                }
+                Err(OpenFailure::Dial(failure)) => {
+                    return Err(OpenError::Dial {
+                        edge: edge.clone(),
+                        service: service.clone(),
+                        reason: failure.to_string(),
+                    });
+                }
+            }
+        }
+        Err(OpenError::Lost(edge.clone()))
+    }
+
+    /// Decides a tunnel login. `closer` ends the connection when the registry says so.
+    pub async fn log_in(&self, username: &str, password: &str, closer: Closer) -> Option<Admitted> {
+        let (username, password) = (username.to_owned(), KeyDigest::of(password.as_bytes()));
+        self.event(
+            move |token| Event::LogIn { token, username, password },
+            |task, token, reply| {
+                task.logins.insert(token, (reply, closer));
+            },
+        )
+        .await
+    }
+
+    /// The agent on this link announced all its services, or one more.
+    pub async fn link_up(&self, link: Link, services: Vec<ServiceName>) {
+        self.ask(move |task, now| {
+            let id = link.id();
+            task.attach(link);
+            task.handle(Event::LinkUp { link: id, services }, now);
+        })
+        .await;
+    }
+
+    /// A connection that was admitted is over.
+    pub fn link_down(&self, link: LinkId, reason: String) {
+        // Without a registry there is nobody to tell.
+        let _ = self.returns.send(Return::Link(link, reason));
+    }
+
+    /// The agent asks whether it may close its idle tunnel; the answer goes through the link.
+    pub async fn ask_close(&self, link: LinkId) {
+        self.ask(move |task, now| task.handle(Event::AskClose { link }, now)).await;
     }
 
     /// Takes no new work from now on. Streams that are live go on.
     pub async fn drain(&self) {
-        todo!()
+        self.ask(|task, now| task.handle(Event::Drain, now)).await;
+    }
+
+    /// Closes every link that there is; how many that were.
+    pub async fn cut(&self) -> usize {
+        self.ask(|task, _| task.close_all("the gateway is shutting down")).await
     }
 
     /// Streams that are live now, for the drain.
     pub fn live_streams(&self) -> usize {
-        todo!()
+        self.live.load(Relaxed)
+    }
+
+    async fn change(&self, request: Request) -> Result<(), AdminError> {
+        self.event(
+            |token| Event::Change { token, request },
+            |task, token, reply| {
+                task.changes.insert(token, reply);
+            },
+        )
+        .await
+    }
+
+    /// Waits for a link of the edge. Giving up (dropping the future) takes the wish back.
+    async fn want(&self, edge: &EdgeName, service: Option<&ServiceName>) -> Result<Granted, OpenError> {
+        let waiter = WaiterId(self.next_waiter.fetch_add(1, Relaxed));
+        let (reply, answer) = oneshot::channel();
+        let event = Event::Want { waiter, edge: edge.clone(), service: service.cloned() };
+        let give_up = GiveUp { waiter, returns: &self.returns };
+        self.ask(move |task, now| {
+            task.waiters.insert(waiter, reply);
+            task.handle(event, now);
+        })
+        .await;
+        let answer = answer.await.expect(TASK_LIVES);
+        std::mem::forget(give_up);
+        answer
+    }
+
+    /// Sends an event that is answered through `token`, wherever `keep` puts the way back.
+    async fn event<T: Send + 'static>(
+        &self,
+        event: impl FnOnce(Token) -> Event + Send + 'static,
+        keep: impl FnOnce(&mut task::Task, Token, oneshot::Sender<T>) + Send + 'static,
+    ) -> T {
+        let (reply, answer) = oneshot::channel();
+        let question: Question = Box::new(move |task, now| {
+            let token = task.token();
+            keep(task, token, reply);
+            task.handle(event(token), now);
+        });
+        let asked = self.questions.send(question).await;
+        assert!(asked.is_ok(), "{TASK_LIVES}");
+        answer.await.expect(TASK_LIVES)
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut task::Task, Now) -> T + Send + 'static,
+    ) -> T {
+        let (reply, answer) = oneshot::channel();
+        let question: Question = Box::new(move |task, now| {
+            let _ = reply.send(question(task, now));
+        });
+        let asked = self.questions.send(question).await;
+        assert!(asked.is_ok(), "{TASK_LIVES}");
+        answer.await.expect(TASK_LIVES)
+    }
+}
+
+/// Tells the registry when a waiter's future is dropped before its answer.
+struct GiveUp<'a> {
+    waiter: WaiterId,
+    returns: &'a mpsc::UnboundedSender<Return>,
+}
+
+impl Drop for GiveUp<'_> {
+    fn drop(&mut self) {
+        let _ = self.returns.send(Return::Waiter(self.waiter));
+    }
+}
+
+fn now() -> Now {
+    Now { instant: Instant::now(), wall: Timestamp::from(SystemTime::now()) }
+}
+
+fn matches(record: &crate::domain::edge::EdgeRecord, text: &str) -> bool {
+    record.name.as_str().contains(text) || record.tags.iter().any(|tag| tag == text)
+}
+
+/// The decision as it goes over the wire.
+fn sealed(decision: Decision, edge_id: &EdgeId) -> CheckInAnswer {
+    let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
+    match decision {
+        Decision::Unchanged => CheckInAnswer::Unchanged,
+        Decision::NotNeeded { interval, hello_wanted } => CheckInAnswer::Changed(Answer {
+            interval_s: seconds(interval),
+            need: Need::None,
+            offer: None,
+            hello_wanted,
+        }),
+        Decision::Needed { interval, offer, expires_in, ssh } => {
+            let credentials = Credentials { username: offer.username, password: offer.password };
+            let credentials = envelope::seal(&credentials, edge_id, &offer.id);
+            let offer = check_in::Offer { id: offer.id, ssh, credentials, expires_in_s: seconds(expires_in) };
+            CheckInAnswer::Changed(Answer {
+                interval_s: seconds(interval),
+                need: Need::Tunnel,
+                offer: Some(offer),
+                hello_wanted: false,
+            })
+        }
     }
 }

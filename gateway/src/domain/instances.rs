@@ -64,7 +64,8 @@ impl Instances {
     ) -> Result<&mut Instance, String> {
         if !rule.cluster {
             if let Some(other) = self.all.iter().find(|other| other.id != id && rule.is_live(other, now)) {
-                let present = other.hello.as_ref().map_or_else(|| other.address.to_string(), |h| h.hostname.clone());
+                let present =
+                    other.hello.as_ref().map_or_else(|| other.address.to_string(), |h| h.hostname.clone());
                 let refused = hello.map(|hello| hello.hostname);
                 self.duplicate = Some(Duplicate { refused, present: present.clone(), at: now.wall });
                 return Err(present);
@@ -105,7 +106,9 @@ impl Instances {
     /// The last second instance that was refused, while that is recent enough to matter.
     pub fn duplicate(&self, rule: Rule, now: Now) -> Option<&Duplicate> {
         let recent = (rule.interval * LIVE_INTERVALS).as_millis() as u64;
-        self.duplicate.as_ref().filter(|duplicate| now.wall.0.saturating_sub(duplicate.at.0) <= recent.max(600_000))
+        self.duplicate
+            .as_ref()
+            .filter(|duplicate| now.wall.0.saturating_sub(duplicate.at.0) <= recent.max(600_000))
     }
 
     /// The edge was dissociated: whoever was there is nobody now.
@@ -169,7 +172,10 @@ mod tests {
         let duplicate = instances.duplicate(RULE, at(start, 15)).expect("noticed");
         assert_eq!((duplicate.refused.as_deref(), duplicate.present.as_str()), (Some("two"), "one"));
         instances.admit(second, hello("two"), HERE, RULE, at(start, 16)).expect("the first is silent");
-        assert!(instances.admit(first, None, HERE, RULE, at(start, 17)).is_err(), "now it is the other way round");
+        assert!(
+            instances.admit(first, None, HERE, RULE, at(start, 17)).is_err(),
+            "now it is the other way round"
+        );
     }
 
     #[test]

@@ -315,7 +315,9 @@ impl Tunnel {
     /// The connection that is this edge's link, from its login to its end.
     pub fn link(&self) -> Option<LinkId> {
         match self.state {
-            State::Joining { link, .. } | State::Open { link, .. } | State::Closing { link, .. } => Some(link),
+            State::Joining { link, .. } | State::Open { link, .. } | State::Closing { link, .. } => {
+                Some(link)
+            }
             State::Idle | State::Wanted | State::Offered { .. } => None,
         }
     }
@@ -418,7 +420,8 @@ impl Tunnel {
 
     fn open(&mut self, instance: InstanceId, link: LinkId, now: Now, out: &mut Vec<Command>) {
         let waiters = std::mem::take(&mut self.waiters);
-        let state = State::Open { instance, link, streams: waiters.len(), next_hold: now.instant + HOLD_EVERY };
+        let state =
+            State::Open { instance, link, streams: waiters.len(), next_hold: now.instant + HOLD_EVERY };
         self.enter(state, now);
         self.failure = None;
         out.extend(waiters.into_keys().map(|waiter| Command::Grant { waiter, link }));
@@ -442,7 +445,9 @@ impl Tunnel {
         self.failure = Some(reason.to_owned());
         self.lease = None;
         let phase = self.phase();
-        out.extend(std::mem::take(&mut self.waiters).into_keys().map(|waiter| Command::Deny { waiter, phase }));
+        out.extend(
+            std::mem::take(&mut self.waiters).into_keys().map(|waiter| Command::Deny { waiter, phase }),
+        );
         if let Some(link) = self.link() {
             out.push(Command::Close { link, reason });
         }
@@ -469,7 +474,8 @@ impl Tunnel {
             State::Joining { link, deadline, .. } if *deadline <= now.instant => {
                 let link = *link;
                 out.push(Command::Close { link, reason: "the agent did not announce its services in time" });
-                self.failure = Some("the agent logged in but did not announce its services in time".to_owned());
+                self.failure =
+                    Some("the agent logged in but did not announce its services in time".to_owned());
                 self.fall_back(now);
             }
             State::Closing { link, deadline, .. } if *deadline <= now.instant => {

@@ -83,6 +83,9 @@ pub struct Edge {
     pub last_seen: Option<String>,
     /// Instances that checked in within three intervals.
     pub instances: Vec<Instance>,
+    /// Two agents share its edge ID though it is no cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duplicate: Option<Duplicate>,
     /// State of its tunnel.
     pub tunnel: Tunnel,
 }
@@ -99,6 +102,18 @@ pub enum EdgeStatus {
     Online,
     /// Checking in, and its tunnel is open.
     TunnelOpen,
+}
+
+/// A second live instance that was refused, on an edge that is no cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Duplicate {
+    /// Host of the instance that is there.
+    pub present: String,
+    /// Host of the instance that was refused, if it said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// When it was refused last.
+    pub at: String,
 }
 
 /// A running agent.

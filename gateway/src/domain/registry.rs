@@ -1,0 +1,705 @@
+//! All edges of the gateway, their durable changes, and the index of their deadlines. Pure.
+//!
+//! One edge is one [`Edge`]: its durable record, the agents that are live, the life of its tunnel. Whatever happens comes
+//! in as an [`Event`]; what is to be done goes out as [`Command`]s. A durable change is first committed and only then
+//! takes effect and is answered; while one of an edge is under way, whatever else concerns the edge's record or its
+//! check-ins waits in its queue, in order. Changes of different edges don't wait for each other.
+//!
+//! What must always hold: every check-in, request, login and waiter is answered exactly once; nothing is answered as
+//! done before its commit; a name and a key belong to one edge; an edge without deadline is not in the index, and a tick
+//! touches due edges only.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use shared::id::{EdgeName, EndpointId, KeyDigest, ServiceName};
+use shared::tunnel::control::ToAgent;
+use shared::wire::admin;
+use shared::wire::check_in::{CheckIn, Identity};
+
+use super::Now;
+use super::edge::{Change, EdgeRecord, Records, Settings, Timestamp};
+use super::instances::{Instances, Rule};
+use super::refusal::{AdminError, CheckInRefusal, OpenError, StoreError};
+use super::tunnel::{self, LinkId, Offer, Phase, Tunnel, WaiterId};
+
+mod changes;
+mod check_in;
+#[cfg(test)]
+mod tests;
+
+/// Events that may wait for one edge's durable change. A hundred agents that race for a fresh token fit well; beyond
+/// that, callers are told to come again.
+const MAX_PARKED: usize = 256;
+
+/// What [`CheckInRefusal::Busy`] and [`AdminError::Busy`] tell.
+const BUSY_RETRY_S: u32 = 5;
+
+/// Who asks for a tunnel waits for two check-ins and this.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Refers to whoever waits for an answer; the driver knows who.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Token(pub u64);
+
+/// A durable change that is being committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket(pub u64);
+
+/// Where a check-in came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The agent's address.
+    pub address: std::net::IpAddr,
+    /// Where this agent reaches the tunnel server, `host:port`: what the operator configured, else the host by which the
+    /// agent addressed the API, with the tunnel server's port. It goes into the offer.
+    pub ssh: String,
+}
+
+/// What happens.
+#[derive(Debug)]
+pub enum Event {
+    /// An agent checks in.
+    CheckIn {
+        /// Who waits for the answer.
+        token: Token,
+        /// Its edge ID, key and instance.
+        who: Identity,
+        /// What it reports.
+        body: CheckIn,
+        /// Where it comes from.
+        origin: Origin,
+    },
+    /// A durable change is asked for.
+    Change {
+        /// Who waits for the answer.
+        token: Token,
+        /// Which.
+        request: Request,
+    },
+    /// The store is done with a commit.
+    Committed {
+        /// Which.
+        ticket: Ticket,
+        /// How it went.
+        result: Result<(), StoreError>,
+    },
+    /// An operator wants a stream to a service, or (without a service) the tunnel itself.
+    Want {
+        /// Who waits.
+        waiter: WaiterId,
+        /// Which edge.
+        edge: EdgeName,
+        /// Which service.
+        service: Option<ServiceName>,
+    },
+    /// A waiter went away.
+    GiveUp {
+        /// Who.
+        waiter: WaiterId,
+    },
+    /// A tunnel login.
+    LogIn {
+        /// Who waits for the answer.
+        token: Token,
+        /// SSH user name.
+        username: String,
+        /// Digest of the password.
+        password: KeyDigest,
+    },
+    /// An agent announced its services on its link.
+    LinkUp {
+        /// Which.
+        link: LinkId,
+        /// Its services. A stock client announces one after the other: each time all that it has so far.
+        services: Vec<ServiceName>,
+    },
+    /// A connection that was admitted ended.
+    LinkDown {
+        /// Which.
+        link: LinkId,
+        /// Why.
+        reason: String,
+    },
+    /// An agent asks whether it may close its idle tunnel.
+    AskClose {
+        /// Which link.
+        link: LinkId,
+    },
+    /// A stream ended.
+    StreamEnded {
+        /// Which link carried it.
+        link: LinkId,
+    },
+    /// The gateway takes no new work from now on.
+    Drain,
+    /// A deadline may have passed.
+    Tick,
+}
+
+/// A durable change, as an operator asks for it.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// A new edge; id and key were drawn by the driver.
+    Create {
+        /// What was asked for.
+        new: admin::CreateEdge,
+        /// Its public id.
+        endpoint: EndpointId,
+        /// Digest of its key.
+        key: KeyDigest,
+    },
+    /// Some of its fields.
+    Update {
+        /// Which edge.
+        edge: EdgeName,
+        /// What changes.
+        change: admin::ChangeEdge,
+    },
+    /// Free the binding.
+    Dissociate {
+        /// Which edge.
+        edge: EdgeName,
+    },
+    /// Delete the edge.
+    Delete {
+        /// Which edge.
+        edge: EdgeName,
+    },
+    /// The gateway's settings.
+    Settings {
+        /// What changes.
+        change: admin::Settings,
+    },
+}
+
+/// An accepted check-in's answer.
+#[derive(Clone, Debug)]
+pub enum Decision {
+    /// Nothing changed since the last answer.
+    Unchanged,
+    /// Not needed.
+    NotNeeded {
+        /// When to come back.
+        interval: Duration,
+        /// Say hello next time.
+        hello_wanted: bool,
+    },
+    /// Needed: these credentials are to be sealed for the edge ID that asked.
+    Needed {
+        /// When to come back.
+        interval: Duration,
+        /// The credentials.
+        offer: Offer,
+        /// How long they live.
+        expires_in: Duration,
+        /// Where to use them.
+        ssh: String,
+    },
+}
+
+/// A login that was right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// What the connection is called from now on.
+    pub link: LinkId,
+    /// Whose it is.
+    pub edge: EdgeName,
+    /// The services that its instance announced: the only names that it may forward.
+    pub services: Vec<ServiceName>,
+    /// The idle time in force.
+    pub idle_timeout: Duration,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Command {
+    /// Answer a check-in.
+    CheckIn {
+        /// Whose.
+        token: Token,
+        /// With what.
+        answer: Result<Decision, CheckInRefusal>,
+    },
+    /// Answer a request for a change.
+    Change {
+        /// Whose.
+        token: Token,
+        /// With what.
+        answer: Result<(), AdminError>,
+    },
+    /// Answer a login; `None` refuses it.
+    LogIn {
+        /// Whose.
+        token: Token,
+        /// With what.
+        answer: Option<Admitted>,
+    },
+    /// Commit the batch, then say [`Event::Committed`].
+    Commit {
+        /// As which ticket.
+        ticket: Ticket,
+        /// What.
+        batch: Vec<Change>,
+    },
+    /// The waiter may open its stream on this link; [`Event::StreamEnded`] must follow some day.
+    Grant {
+        /// Who.
+        waiter: WaiterId,
+        /// Where.
+        link: LinkId,
+    },
+    /// The waiter gets nothing.
+    Deny {
+        /// Who.
+        waiter: WaiterId,
+        /// Why.
+        error: OpenError,
+    },
+    /// End the connection.
+    Close {
+        /// Which.
+        link: LinkId,
+        /// Why, for the agent and the log.
+        reason: &'static str,
+    },
+    /// Tell the agent.
+    Tell {
+        /// On which link.
+        link: LinkId,
+        /// What.
+        message: ToAgent,
+    },
+}
+
+/// One edge.
+#[derive(Debug)]
+pub struct Edge {
+    /// What is durable.
+    pub record: EdgeRecord,
+    /// The life of its tunnel.
+    pub tunnel: Tunnel,
+    /// Its agents.
+    pub instances: Instances,
+    /// Its last check-in, also from before this start.
+    pub last_seen: Option<Timestamp>,
+    /// What its link carries, while one is up.
+    services: Vec<ServiceName>,
+    /// Its durable change that is under way.
+    busy: Option<Ticket>,
+    /// It is being deleted.
+    leaving: bool,
+    /// What waits for that.
+    parked: VecDeque<Event>,
+    /// Where it stands in the index.
+    due: Option<Instant>,
+}
+
+/// Somebody who waits for a tunnel.
+#[derive(Debug)]
+struct Waiter {
+    endpoint: EndpointId,
+    since: Instant,
+    service: Option<ServiceName>,
+}
+
+/// All edges.
+#[derive(Debug)]
+pub struct Registry {
+    edges: HashMap<EndpointId, Edge>,
+    by_name: BTreeMap<EdgeName, EndpointId>,
+    by_key: HashMap<KeyDigest, EndpointId>,
+    by_username: HashMap<String, EndpointId>,
+    by_link: HashMap<LinkId, EndpointId>,
+    waiters: HashMap<WaiterId, Waiter>,
+    deadlines: BTreeSet<(Instant, EndpointId)>,
+    settings: Settings,
+    pending: HashMap<Ticket, changes::Pending>,
+    /// Names that a change under way will take.
+    reserved: HashSet<EdgeName>,
+    settings_busy: bool,
+    settings_parked: VecDeque<(Token, admin::Settings)>,
+    seen: HashMap<EndpointId, Timestamp>,
+    draining: bool,
+    next: u64,
+}
+
+impl Registry {
+    /// With what was stored.
+    pub fn new(records: Records, now: Now) -> Self {
+        let mut registry = Self {
+            edges: HashMap::with_capacity(records.edges.len()),
+            by_name: BTreeMap::new(),
+            by_key: HashMap::with_capacity(records.edges.len()),
+            by_username: HashMap::new(),
+            by_link: HashMap::new(),
+            waiters: HashMap::new(),
+            deadlines: BTreeSet::new(),
+            settings: records.settings,
+            pending: HashMap::new(),
+            reserved: HashSet::new(),
+            settings_busy: false,
+            settings_parked: VecDeque::new(),
+            seen: HashMap::new(),
+            draining: false,
+            next: 1,
+        };
+        for record in records.edges {
+            registry.insert(record, now);
+        }
+        for (endpoint, at) in records.last_seen {
+            if let Some(edge) = registry.edges.get_mut(&endpoint) {
+                edge.last_seen = Some(at);
+            }
+        }
+        registry
+    }
+
+    /// Takes one event; what is to be done is added to `out`. `rng` makes credentials.
+    pub fn handle(&mut self, event: Event, now: Now, rng: &mut impl rand::Rng, out: &mut Vec<Command>) {
+        match event {
+            Event::CheckIn { token, who, body, origin } => {
+                self.check_in(check_in::Question { token, who, body, origin }, now, rng, out);
+            }
+            Event::Change { token, request } => self.change(token, request, now, out),
+            Event::Committed { ticket, result } => {
+                let parked = self.committed(ticket, result, now, out);
+                for event in parked {
+                    self.handle(event, now, rng, out);
+                }
+            }
+            Event::Want { waiter, edge, service } => self.want(waiter, edge, service, now, out),
+            Event::GiveUp { waiter } => {
+                if let Some(Waiter { endpoint, .. }) = self.waiters.remove(&waiter) {
+                    self.on_tunnel(endpoint, tunnel::Event::GiveUp { waiter }, now, out);
+                }
+            }
+            Event::LogIn { token, username, password } => self.log_in(token, &username, password, now, out),
+            Event::LinkUp { link, services } => self.link_up(link, services, now, out),
+            Event::LinkDown { link, reason } => {
+                if let Some(endpoint) = self.by_link.remove(&link) {
+                    self.on_tunnel(endpoint, tunnel::Event::LinkDown { link, reason }, now, out);
+                }
+            }
+            Event::AskClose { link } => self.on_link(link, tunnel::Event::AskClose { link }, now, out),
+            Event::StreamEnded { link } => self.on_link(link, tunnel::Event::StreamEnded { link }, now, out),
+            Event::Drain => self.drain(out),
+            Event::Tick => self.tick(now, out),
+        }
+    }
+
+    /// When [`Event::Tick`] is due.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// Raises the flag for as long as a waiter would wait, at least a minute; an open tunnel is held as long.
+    pub fn raise(&mut self, name: &EdgeName, now: Now, out: &mut Vec<Command>) -> Result<(), AdminError> {
+        let endpoint = self.endpoint(name)?;
+        if self.draining {
+            return Err(AdminError::Busy { retry_after_s: BUSY_RETRY_S });
+        }
+        let patience = self.patience(&self.edges[&endpoint]).max(tunnel::HOLD_EVERY + PATIENCE);
+        self.on_tunnel(endpoint, tunnel::Event::Raise { until: now.instant + patience }, now, out);
+        Ok(())
+    }
+
+    /// Lowers the flag and closes the tunnel; whoever waits is turned away.
+    pub fn lower(&mut self, name: &EdgeName, now: Now, out: &mut Vec<Command>) -> Result<(), AdminError> {
+        let endpoint = self.endpoint(name)?;
+        self.on_tunnel(endpoint, tunnel::Event::Lower, now, out);
+        Ok(())
+    }
+
+    /// The edge of this name.
+    pub fn edge(&self, name: &EdgeName) -> Result<&Edge, AdminError> {
+        Ok(&self.edges[&self.endpoint(name)?])
+    }
+
+    /// All edges in order of name, from the first after `after`.
+    pub fn edges_after(&self, after: Option<&EdgeName>) -> impl Iterator<Item = &Edge> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = after.map_or(Unbounded, Excluded);
+        self.by_name.range::<EdgeName, _>((from, Unbounded)).map(|(_, endpoint)| &self.edges[endpoint])
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// What the edge's record and the settings say of its instances.
+    pub fn rule(&self, edge: &Edge) -> Rule {
+        Rule {
+            cluster: edge.record.cluster,
+            interval: edge.record.interval.unwrap_or(self.settings.interval),
+        }
+    }
+
+    /// The idle time in force for an edge.
+    pub fn idle_timeout(&self, edge: &Edge) -> Duration {
+        edge.record.idle_timeout.unwrap_or(self.settings.idle_timeout)
+    }
+
+    /// Whose key this is, if this edge ID is bound to it: who may put a snapshot.
+    pub fn identify(&self, who: &Identity) -> Result<EndpointId, CheckInRefusal> {
+        let endpoint = self.by_key.get(&who.authorization.key.digest()).ok_or(CheckInRefusal::UnknownKey)?;
+        match self.edges[endpoint].record.bound {
+            Some(bound) if check_in::same_edge_id(&bound, &who.authorization.edge_id) => Ok(*endpoint),
+            Some(_) | None => Err(CheckInRefusal::BoundToAnother),
+        }
+    }
+
+    /// Check-ins since the last call, to be written in a batch.
+    pub fn take_seen(&mut self) -> Vec<(EndpointId, Timestamp)> {
+        self.seen.drain().collect()
+    }
+
+    fn endpoint(&self, name: &EdgeName) -> Result<EndpointId, AdminError> {
+        match self.by_name.get(name) {
+            Some(endpoint) if !self.edges[endpoint].leaving => Ok(*endpoint),
+            Some(_) | None => Err(AdminError::NoSuchEdge(name.clone())),
+        }
+    }
+
+    fn insert(&mut self, record: EdgeRecord, now: Now) {
+        self.by_name.insert(record.name.clone(), record.endpoint);
+        self.by_key.insert(record.key, record.endpoint);
+        let edge = Edge {
+            tunnel: Tunnel::new(now),
+            instances: Instances::default(),
+            last_seen: None,
+            services: Vec::new(),
+            busy: None,
+            leaving: false,
+            parked: VecDeque::new(),
+            due: None,
+            record,
+        };
+        self.edges.insert(edge.record.endpoint, edge);
+    }
+
+    fn fresh(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// How long somebody waits for this edge's tunnel.
+    fn patience(&self, edge: &Edge) -> Duration {
+        self.rule(edge).interval * 2 + PATIENCE
+    }
+
+    fn want(
+        &mut self,
+        waiter: WaiterId,
+        name: EdgeName,
+        service: Option<ServiceName>,
+        now: Now,
+        out: &mut Vec<Command>,
+    ) {
+        let refusal = match self.endpoint(&name) {
+            Err(_) => Some(OpenError::NoSuchEdge(name)),
+            Ok(_) if self.draining => Some(shutting_down()),
+            Ok(endpoint) => {
+                let edge = &self.edges[&endpoint];
+                let missing = service.as_ref().and_then(|service| self.missing_service(edge, service, now));
+                if missing.is_none() {
+                    let deadline = now.instant + self.patience(edge);
+                    self.waiters.insert(waiter, Waiter { endpoint, since: now.instant, service });
+                    self.on_tunnel(endpoint, tunnel::Event::Want { waiter, deadline }, now, out);
+                }
+                missing
+            }
+        };
+        if let Some(error) = refusal {
+            out.push(Command::Deny { waiter, error });
+        }
+    }
+
+    /// That no agent of the edge has the service, where that is known without waking one.
+    fn missing_service(&self, edge: &Edge, service: &ServiceName, now: Now) -> Option<OpenError> {
+        let mut available: Vec<&ServiceName> = match edge.tunnel.phase() {
+            Phase::Open => edge.services.iter().collect(),
+            Phase::Idle | Phase::Wanted | Phase::Offered | Phase::Closing => {
+                let mut hellos = edge.instances.live(self.rule(edge), now).peekable();
+                hellos.peek()?;
+                let mut known = Vec::new();
+                for instance in hellos {
+                    // One that has not said hello may have anything.
+                    known.extend(instance.hello.as_ref()?.services.iter().map(|service| &service.name));
+                }
+                known
+            }
+        };
+        if available.contains(&service) {
+            return None;
+        }
+        available.sort();
+        available.dedup();
+        let available: Vec<&str> = available.into_iter().map(ServiceName::as_str).collect();
+        Some(OpenError::NoSuchService {
+            edge: edge.record.name.clone(),
+            service: service.clone(),
+            available: if available.is_empty() { "none".to_owned() } else { available.join(", ") },
+        })
+    }
+
+    fn log_in(
+        &mut self,
+        token: Token,
+        username: &str,
+        password: KeyDigest,
+        now: Now,
+        out: &mut Vec<Command>,
+    ) {
+        let link = LinkId(self.fresh());
+        let mut admitted = None;
+        if let Some(endpoint) = self.by_username.get(username).copied() {
+            self.on_tunnel(endpoint, tunnel::Event::LogIn { password, link }, now, out);
+            let edge = &self.edges[&endpoint];
+            if edge.tunnel.link() == Some(link) {
+                let hello = edge.tunnel.instance().and_then(|id| edge.instances.find(id)?.hello.as_ref());
+                admitted = Some(Admitted {
+                    link,
+                    edge: edge.record.name.clone(),
+                    services: hello.into_iter().flat_map(|h| &h.services).map(|s| s.name.clone()).collect(),
+                    idle_timeout: self.idle_timeout(edge),
+                });
+            }
+        }
+        out.push(Command::LogIn { token, answer: admitted });
+    }
+
+    fn link_up(&mut self, link: LinkId, services: Vec<ServiceName>, now: Now, out: &mut Vec<Command>) {
+        let Some(endpoint) = self.by_link.get(&link).copied() else { return };
+        let Some(edge) = self.edges.get_mut(&endpoint) else { return };
+        edge.services = services;
+        self.tell_idle_timeout(&self.edges[&endpoint], out);
+        self.on_tunnel(endpoint, tunnel::Event::LinkUp { link }, now, out);
+    }
+
+    /// The link's agent greets or learns of a change; a stock client hears nothing of it.
+    fn tell_idle_timeout(&self, edge: &Edge, out: &mut Vec<Command>) {
+        if let Some(link) = edge.tunnel.link() {
+            let idle_timeout_s = u32::try_from(self.idle_timeout(edge).as_secs()).unwrap_or(u32::MAX);
+            out.push(Command::Tell { link, message: ToAgent::Welcome { idle_timeout_s } });
+        }
+    }
+
+    fn on_link(&mut self, link: LinkId, event: tunnel::Event, now: Now, out: &mut Vec<Command>) {
+        if let Some(endpoint) = self.by_link.get(&link).copied() {
+            self.on_tunnel(endpoint, event, now, out);
+        }
+    }
+
+    /// Lets the edge's tunnel take the event, and keeps the indexes in step.
+    fn on_tunnel(&mut self, endpoint: EndpointId, event: tunnel::Event, now: Now, out: &mut Vec<Command>) {
+        let Some(edge) = self.edges.get_mut(&endpoint) else { return };
+        if let Some(username) = edge.tunnel.username() {
+            self.by_username.remove(username);
+        }
+        let mut commands = Vec::new();
+        edge.tunnel.handle(event, now, &mut commands);
+        if let Some(username) = edge.tunnel.username() {
+            self.by_username.insert(username.to_owned(), endpoint);
+        }
+        let due = edge.tunnel.deadline();
+        if due != edge.due {
+            if let Some(before) = edge.due {
+                self.deadlines.remove(&(before, endpoint));
+            }
+            if let Some(due) = due {
+                self.deadlines.insert((due, endpoint));
+            }
+            edge.due = due;
+        }
+        for command in commands {
+            match command {
+                tunnel::Command::Grant { waiter, link } => self.grant(waiter, link, now, out),
+                tunnel::Command::Deny { waiter, phase } => self.deny(waiter, phase, now, out),
+                tunnel::Command::Admit { link } => {
+                    self.by_link.insert(link, endpoint);
+                }
+                tunnel::Command::Close { link, reason } => out.push(Command::Close { link, reason }),
+                tunnel::Command::Tell { link, message } => out.push(Command::Tell { link, message }),
+            }
+        }
+    }
+
+    /// Only now is it known what the link carries; a waiter whose service is not there is turned away.
+    fn grant(&mut self, waiter: WaiterId, link: LinkId, now: Now, out: &mut Vec<Command>) {
+        let Some(Waiter { endpoint, service, .. }) = self.waiters.remove(&waiter) else { return };
+        let edge = &self.edges[&endpoint];
+        match service.and_then(|service| self.missing_service(edge, &service, now)) {
+            None => out.push(Command::Grant { waiter, link }),
+            Some(error) => {
+                out.push(Command::Deny { waiter, error });
+                self.on_tunnel(endpoint, tunnel::Event::StreamEnded { link }, now, out);
+            }
+        }
+    }
+
+    fn deny(&mut self, waiter: WaiterId, phase: Phase, now: Now, out: &mut Vec<Command>) {
+        let Some(Waiter { endpoint, since, .. }) = self.waiters.remove(&waiter) else { return };
+        let edge = &self.edges[&endpoint];
+        let waited = now.instant.saturating_duration_since(since);
+        let error = OpenError::NoTunnel {
+            edge: edge.record.name.clone(),
+            waited_s: u32::try_from(waited.as_secs()).unwrap_or(u32::MAX),
+            reason: self.why_not(edge, phase, now),
+        };
+        out.push(Command::Deny { waiter, error });
+    }
+
+    /// Why the edge has no tunnel, for the operator who waited for one.
+    fn why_not(&self, edge: &Edge, phase: Phase, now: Now) -> String {
+        if let Some(failure) = edge.tunnel.failure() {
+            return failure.to_owned();
+        }
+        let rule = self.rule(edge);
+        if let Some(duplicate) = edge.instances.duplicate(rule, now) {
+            let (refused, present) =
+                (duplicate.refused.as_deref().unwrap_or("an unnamed host"), &duplicate.present);
+            return format!("two agents have this edge ID, on {present} and on {refused}; stop one of them");
+        }
+        let live = edge.instances.live(rule, now).next();
+        match (phase, live, edge.last_seen) {
+            (Phase::Offered, _, _) => "its agent was offered a tunnel and has not connected yet".to_owned(),
+            (Phase::Closing, _, _) => "its last tunnel has not closed yet".to_owned(),
+            (Phase::Idle | Phase::Wanted | Phase::Open, Some(_), _) => {
+                format!("its agent checks in every {} s and has not come by yet", rule.interval.as_secs())
+            }
+            (Phase::Idle | Phase::Wanted | Phase::Open, None, Some(seen)) => {
+                format!("its agent was last seen at {}", super::view::rfc3339(seen))
+            }
+            (Phase::Idle | Phase::Wanted | Phase::Open, None, None) => {
+                "no agent has ever joined with its token".to_owned()
+            }
+        }
+    }
+
+    fn drain(&mut self, out: &mut Vec<Command>) {
+        self.draining = true;
+        // Their tunnels would not open any more; the flag goes down with them.
+        for (waiter, Waiter { .. }) in self.waiters.drain() {
+            out.push(Command::Deny { waiter, error: shutting_down() });
+        }
+    }
+
+    fn tick(&mut self, now: Now, out: &mut Vec<Command>) {
+        while let Some((at, endpoint)) = self.deadlines.first().copied() {
+            if at > now.instant {
+                break;
+            }
+            self.on_tunnel(endpoint, tunnel::Event::Tick, now, out);
+            if self.deadlines.first() == Some(&(at, endpoint)) {
+                debug_assert!(false, "a tick moves the deadline that was due");
+                self.deadlines.pop_first();
+            }
+        }
+    }
+}
+
+fn shutting_down() -> OpenError {
+    OpenError::Refused { reason: "the gateway is shutting down; try again in a minute".to_owned() }
+}

@@ -1,0 +1,361 @@
+//! Durable changes: checked, committed, and only then in force and answered.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use shared::id::EdgeName;
+use shared::wire::admin;
+
+use super::{BUSY_RETRY_S, Command, Event, MAX_PARKED, Registry, Request, Ticket, Token};
+use crate::domain::Now;
+use crate::domain::edge::{Change, EdgeRecord, Settings};
+use crate::domain::refusal::{AdminError, CheckInRefusal, StoreError};
+use crate::domain::tunnel;
+
+/// Check-in interval, in seconds: below one is load without use, beyond a day an edge is as good as unreachable.
+const INTERVAL_S: std::ops::RangeInclusive<u32> = 1..=86_400;
+/// Idle time, in seconds: below ten a person who reads loses the tunnel, beyond a week it is no idle time.
+const IDLE_TIMEOUT_S: std::ops::RangeInclusive<u32> = 10..=604_800;
+/// Hold time of a check-in, in seconds: middleboxes cut requests that are idle for a minute.
+const HOLD_S: std::ops::RangeInclusive<u32> = 0..=55;
+/// Tags of one edge, and characters of one tag.
+const MAX_TAGS: usize = 32;
+const MAX_TAG_LENGTH: usize = 64;
+
+/// What waits for its commit.
+#[derive(Debug)]
+pub(super) enum Pending {
+    /// A key is claimed. Whose check-in it was waits in the edge's queue.
+    Bind { record: EdgeRecord },
+    /// A new edge.
+    Create { token: Token, record: EdgeRecord },
+    /// Changed fields of an edge; `renamed` is a name that was reserved for it.
+    Update { token: Token, record: EdgeRecord, renamed: Option<EdgeName> },
+    /// The binding is freed.
+    Dissociate { token: Token, record: EdgeRecord },
+    /// The edge goes.
+    Delete { token: Token, endpoint: shared::id::EndpointId },
+    /// New settings.
+    Settings { token: Token, settings: Settings },
+}
+
+impl Registry {
+    pub(super) fn ticket(&mut self) -> Ticket {
+        Ticket(self.fresh())
+    }
+
+    pub(super) fn change(&mut self, token: Token, request: Request, now: Now, out: &mut Vec<Command>) {
+        let result = match request {
+            Request::Create { new, endpoint, key } => {
+                let record = EdgeRecord {
+                    endpoint,
+                    key,
+                    bound: None,
+                    cluster: new.cluster,
+                    interval: None,
+                    idle_timeout: None,
+                    tags: Vec::new(),
+                    created_at: now.wall,
+                    name: new.name,
+                };
+                let change = admin::ChangeEdge {
+                    tags: Some(new.tags),
+                    interval_s: Some(new.interval_s),
+                    idle_timeout_s: Some(new.idle_timeout_s),
+                    ..Default::default()
+                };
+                self.create(token, record, &change, out)
+            }
+            Request::Settings { change } => self.change_settings(token, change, out),
+            Request::Update { ref edge, .. }
+            | Request::Dissociate { ref edge }
+            | Request::Delete { ref edge } => {
+                let edge = edge.clone();
+                self.change_edge(token, &edge, request, now, out)
+            }
+        };
+        if let Err(error) = result {
+            out.push(Command::Change { token, answer: Err(error) });
+        }
+    }
+
+    fn create(
+        &mut self,
+        token: Token,
+        mut record: EdgeRecord,
+        change: &admin::ChangeEdge,
+        out: &mut Vec<Command>,
+    ) -> Result<(), AdminError> {
+        self.check_free(&record.name)?;
+        apply(&mut record, change)?;
+        self.reserved.insert(record.name.clone());
+        let batch = vec![Change::PutEdge(record.clone())];
+        self.commit(Pending::Create { token, record }, batch, out);
+        Ok(())
+    }
+
+    fn change_edge(
+        &mut self,
+        token: Token,
+        name: &EdgeName,
+        request: Request,
+        now: Now,
+        out: &mut Vec<Command>,
+    ) -> Result<(), AdminError> {
+        let endpoint = self.endpoint(name)?;
+        let edge = self.edges.get_mut(&endpoint).expect("the name index holds edges that are there");
+        if edge.busy.is_some() {
+            if edge.parked.len() >= MAX_PARKED {
+                return Err(AdminError::Busy { retry_after_s: BUSY_RETRY_S });
+            }
+            edge.parked.push_back(Event::Change { token, request });
+            return Ok(());
+        }
+        let mut record = edge.record.clone();
+        let (pending, batch) = match request {
+            Request::Update { change, .. } => {
+                let renamed = change.name.clone().filter(|new| *new != record.name);
+                if let Some(new) = &renamed {
+                    self.check_free(new)?;
+                }
+                apply(&mut record, &change)?;
+                if let Some(new) = &renamed {
+                    self.reserved.insert(new.clone());
+                    record.name = new.clone();
+                }
+                let batch = vec![Change::PutEdge(record.clone())];
+                (Pending::Update { token, record, renamed }, batch)
+            }
+            Request::Dissociate { .. } => {
+                record.bound = None;
+                let batch = vec![Change::PutEdge(record.clone())];
+                // The tunnel goes at once: whoever had the binding has no business here any more.
+                self.on_tunnel(endpoint, tunnel::Event::Revoke, now, out);
+                (Pending::Dissociate { token, record }, batch)
+            }
+            Request::Delete { .. } => {
+                edge.leaving = true;
+                self.on_tunnel(endpoint, tunnel::Event::Revoke, now, out);
+                (Pending::Delete { token, endpoint }, vec![Change::DeleteEdge(endpoint)])
+            }
+            Request::Create { .. } | Request::Settings { .. } => {
+                unreachable!("these concern no edge that is there")
+            }
+        };
+        let ticket = self.commit(pending, batch, out);
+        self.edges.get_mut(&endpoint).expect("it was there").busy = Some(ticket);
+        Ok(())
+    }
+
+    fn change_settings(
+        &mut self,
+        token: Token,
+        change: admin::Settings,
+        out: &mut Vec<Command>,
+    ) -> Result<(), AdminError> {
+        if self.settings_busy {
+            if self.settings_parked.len() >= MAX_PARKED {
+                return Err(AdminError::Busy { retry_after_s: BUSY_RETRY_S });
+            }
+            self.settings_parked.push_back((token, change));
+            return Ok(());
+        }
+        let settings = changed(&self.settings, change)?;
+        self.settings_busy = true;
+        let batch = vec![Change::PutSettings(settings.clone())];
+        self.commit(Pending::Settings { token, settings }, batch, out);
+        Ok(())
+    }
+
+    fn commit(&mut self, pending: Pending, batch: Vec<Change>, out: &mut Vec<Command>) -> Ticket {
+        let ticket = self.ticket();
+        self.pending.insert(ticket, pending);
+        out.push(Command::Commit { ticket, batch });
+        ticket
+    }
+
+    fn check_free(&self, name: &EdgeName) -> Result<(), AdminError> {
+        if self.by_name.contains_key(name) || self.reserved.contains(name) {
+            return Err(AdminError::NameTaken(name.clone()));
+        }
+        Ok(())
+    }
+
+    /// The commit's outcome takes effect; what waited for it is returned, to be handled in order.
+    pub(super) fn committed(
+        &mut self,
+        ticket: Ticket,
+        result: Result<(), StoreError>,
+        now: Now,
+        out: &mut Vec<Command>,
+    ) -> VecDeque<Event> {
+        let Some(pending) = self.pending.remove(&ticket) else { return VecDeque::new() };
+        let answer = |token, out: &mut Vec<Command>| {
+            out.push(Command::Change { token, answer: result.clone().map_err(AdminError::Store) });
+        };
+        match pending {
+            Pending::Bind { record } => {
+                let mut parked = self.unpark(record.endpoint);
+                match result {
+                    Ok(()) => self.replace(record),
+                    // Its own check-in stands first. The others are tried again: one of them may have better luck.
+                    Err(error) => {
+                        if let Some(Event::CheckIn { token, .. }) = parked.pop_front() {
+                            out.push(Command::CheckIn { token, answer: Err(CheckInRefusal::Store(error)) });
+                        }
+                    }
+                }
+                parked
+            }
+            Pending::Create { token, record } => {
+                self.reserved.remove(&record.name);
+                if result.is_ok() {
+                    self.insert(record, now);
+                }
+                answer(token, out);
+                VecDeque::new()
+            }
+            Pending::Update { token, record, renamed } => {
+                if let Some(new) = renamed {
+                    self.reserved.remove(&new);
+                }
+                let endpoint = record.endpoint;
+                if result.is_ok() {
+                    self.replace(record);
+                    self.tell_idle_timeout(&self.edges[&endpoint], out);
+                }
+                answer(token, out);
+                self.unpark(endpoint)
+            }
+            Pending::Dissociate { token, record } => {
+                let endpoint = record.endpoint;
+                if result.is_ok() {
+                    self.replace(record);
+                    if let Some(edge) = self.edges.get_mut(&endpoint) {
+                        edge.instances.clear();
+                    }
+                }
+                answer(token, out);
+                self.unpark(endpoint)
+            }
+            Pending::Delete { token, endpoint } => {
+                let parked = self.unpark(endpoint);
+                if result.is_ok() {
+                    self.remove(endpoint, now, out);
+                } else if let Some(edge) = self.edges.get_mut(&endpoint) {
+                    edge.leaving = false;
+                }
+                answer(token, out);
+                parked
+            }
+            Pending::Settings { token, settings } => {
+                self.settings_busy = false;
+                if result.is_ok() {
+                    self.settings = settings;
+                    for edge in self.by_link.values().filter_map(|endpoint| self.edges.get(endpoint)) {
+                        self.tell_idle_timeout(edge, out);
+                    }
+                }
+                answer(token, out);
+                let parked = std::mem::take(&mut self.settings_parked);
+                parked
+                    .into_iter()
+                    .map(|(token, change)| Event::Change { token, request: Request::Settings { change } })
+                    .collect()
+            }
+        }
+    }
+
+    fn unpark(&mut self, endpoint: shared::id::EndpointId) -> VecDeque<Event> {
+        let Some(edge) = self.edges.get_mut(&endpoint) else { return VecDeque::new() };
+        edge.busy = None;
+        std::mem::take(&mut edge.parked)
+    }
+
+    fn replace(&mut self, record: EdgeRecord) {
+        let Some(edge) = self.edges.get_mut(&record.endpoint) else { return };
+        if edge.record.name != record.name {
+            self.by_name.remove(&edge.record.name);
+            self.by_name.insert(record.name.clone(), record.endpoint);
+        }
+        edge.record = record;
+    }
+
+    /// Nothing of the edge is left, in any index.
+    fn remove(&mut self, endpoint: shared::id::EndpointId, now: Now, out: &mut Vec<Command>) {
+        // Once more: somebody may have raised the flag while the deletion was being stored.
+        self.on_tunnel(endpoint, tunnel::Event::Revoke, now, out);
+        let Some(edge) = self.edges.remove(&endpoint) else { return };
+        self.by_name.remove(&edge.record.name);
+        self.by_key.remove(&edge.record.key);
+        self.seen.remove(&endpoint);
+        if let Some(due) = edge.due {
+            self.deadlines.remove(&(due, endpoint));
+        }
+    }
+}
+
+fn apply(record: &mut EdgeRecord, change: &admin::ChangeEdge) -> Result<(), AdminError> {
+    if let Some(tags) = &change.tags {
+        record.tags = checked_tags(tags)?;
+    }
+    if let Some(cluster) = change.cluster {
+        record.cluster = cluster;
+    }
+    if let Some(interval) = change.interval_s {
+        record.interval = interval.map(|s| seconds("interval_s", s, INTERVAL_S)).transpose()?;
+    }
+    if let Some(idle) = change.idle_timeout_s {
+        record.idle_timeout = idle.map(|s| seconds("idle_timeout_s", s, IDLE_TIMEOUT_S)).transpose()?;
+    }
+    Ok(())
+}
+
+fn checked_tags(tags: &[String]) -> Result<Vec<String>, AdminError> {
+    let fits = |tag: &String| {
+        (1..=MAX_TAG_LENGTH).contains(&tag.chars().count())
+            && !tag.chars().any(|c| c.is_control() || c == ',')
+    };
+    if tags.len() > MAX_TAGS || !tags.iter().all(fits) {
+        return Err(AdminError::Invalid(format!(
+            "tags: at most {MAX_TAGS}, each of 1 to {MAX_TAG_LENGTH} characters, without commas and control characters"
+        )));
+    }
+    let mut tags = tags.to_vec();
+    tags.sort();
+    tags.dedup();
+    Ok(tags)
+}
+
+fn changed(before: &Settings, change: admin::Settings) -> Result<Settings, AdminError> {
+    let mut settings = before.clone();
+    if let Some(s) = change.interval_s {
+        settings.interval = seconds("interval_s", s, INTERVAL_S)?;
+    }
+    if let Some(s) = change.idle_timeout_s {
+        settings.idle_timeout = seconds("idle_timeout_s", s, IDLE_TIMEOUT_S)?;
+    }
+    if let Some(s) = change.hold_s {
+        settings.hold = seconds("hold_s", s, HOLD_S)?;
+    }
+    if let Some(url) = change.public_url {
+        settings.public_url = cleared_when_empty(url);
+    }
+    if let Some(address) = change.public_ssh {
+        settings.public_ssh = cleared_when_empty(address);
+    }
+    Ok(settings)
+}
+
+/// An empty text takes a setting back.
+fn cleared_when_empty(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+fn seconds(field: &str, value: u32, bounds: std::ops::RangeInclusive<u32>) -> Result<Duration, AdminError> {
+    if !bounds.contains(&value) {
+        let (low, high) = bounds.into_inner();
+        return Err(AdminError::Invalid(format!("{field}: {value} is not within {low} to {high} seconds")));
+    }
+    Ok(Duration::from_secs(value.into()))
+}

@@ -1,0 +1,155 @@
+//! The check-in decision: who is it, is the key theirs, are they needed.
+
+use shared::id::{EdgeId, InstanceId, OfferId};
+use shared::secret::Secret;
+use shared::wire::check_in::{CheckIn, Identity, PROTOCOL_VERSION};
+use subtle::ConstantTimeEq as _;
+
+use super::changes::Pending;
+use super::{BUSY_RETRY_S, Command, Decision, Event, MAX_PARKED, Origin, Registry, Token};
+use crate::domain::Now;
+use crate::domain::edge::Change;
+use crate::domain::refusal::CheckInRefusal;
+use crate::domain::tunnel::{self, Offer};
+
+/// A check-in.
+pub(super) struct Question {
+    pub(super) token: Token,
+    pub(super) who: Identity,
+    pub(super) body: CheckIn,
+    pub(super) origin: Origin,
+}
+
+/// Edge IDs are secrets: how much of one was right must not show in the time that the answer takes.
+pub(super) fn same_edge_id(one: &EdgeId, other: &EdgeId) -> bool {
+    one.as_bytes().ct_eq(other.as_bytes()).into()
+}
+
+impl Registry {
+    pub(super) fn check_in(
+        &mut self,
+        question: Question,
+        now: Now,
+        rng: &mut impl rand::Rng,
+        out: &mut Vec<Command>,
+    ) {
+        let token = question.token;
+        let Some(endpoint) = self.by_key.get(&question.who.authorization.key.digest()).copied() else {
+            out.push(Command::CheckIn { token, answer: Err(CheckInRefusal::UnknownKey) });
+            return;
+        };
+        let edge = self.edges.get_mut(&endpoint).expect("the key index holds keys of edges that are there");
+        if edge.busy.is_some() {
+            if edge.parked.len() < MAX_PARKED {
+                let Question { token, who, body, origin } = question;
+                edge.parked.push_back(Event::CheckIn { token, who, body, origin });
+            } else {
+                let answer = Err(CheckInRefusal::Busy { retry_after_s: BUSY_RETRY_S });
+                out.push(Command::CheckIn { token, answer });
+            }
+            return;
+        }
+        match edge.record.bound {
+            Some(bound) if same_edge_id(&bound, &question.who.authorization.edge_id) => {
+                let answer = self.answer(endpoint, question, now, rng, out);
+                out.push(Command::CheckIn { token, answer });
+            }
+            Some(_) => out.push(Command::CheckIn { token, answer: Err(CheckInRefusal::BoundToAnother) }),
+            None => self.bind(endpoint, question, out),
+        }
+    }
+
+    /// The key is free: the first edge ID that presents it claims it. The check-in itself is answered once that is
+    /// durable, as are all that came meanwhile.
+    fn bind(&mut self, endpoint: shared::id::EndpointId, question: Question, out: &mut Vec<Command>) {
+        if let Err(refusal) = check_protocol(&question.body) {
+            // An agent that we can't talk to must not take the key from one that we can.
+            out.push(Command::CheckIn { token: question.token, answer: Err(refusal) });
+            return;
+        }
+        let ticket = self.ticket();
+        let edge = self.edges.get_mut(&endpoint).expect("the caller looked it up");
+        let mut record = edge.record.clone();
+        record.bound = Some(question.who.authorization.edge_id);
+        edge.busy = Some(ticket);
+        let Question { token, who, body, origin } = question;
+        edge.parked.push_front(Event::CheckIn { token, who, body, origin });
+        self.pending.insert(ticket, Pending::Bind { record: record.clone() });
+        out.push(Command::Commit { ticket, batch: vec![Change::PutEdge(record)] });
+    }
+
+    fn answer(
+        &mut self,
+        endpoint: shared::id::EndpointId,
+        question: Question,
+        now: Now,
+        rng: &mut impl rand::Rng,
+        out: &mut Vec<Command>,
+    ) -> Result<Decision, CheckInRefusal> {
+        check_protocol(&question.body)?;
+        let CheckIn { hello, failed } = question.body;
+        let instance = question.who.instance;
+        let rule = self.rule(&self.edges[&endpoint]);
+        let edge = self.edges.get_mut(&endpoint).expect("the caller looked it up");
+        let admitted = edge.instances.admit(instance, hello, question.origin.address, rule, now);
+        let known = admitted.map_err(|hostname| CheckInRefusal::SecondInstance { hostname })?;
+        let told = known.told.replace(rule.interval);
+        let hello_wanted = known.hello.is_none();
+        edge.last_seen = Some(now.wall);
+        self.seen.insert(endpoint, now.wall);
+        if let Some(failed) = failed {
+            let event = tunnel::Event::OfferFailed { offer: failed.offer, reason: failed.reason };
+            self.on_tunnel(endpoint, event, now, out);
+        }
+        self.offer(endpoint, instance, now, rng, out);
+        let edge = &self.edges[&endpoint];
+        if let Some((offer, expires_in)) = edge.tunnel.offer_of(instance, now) {
+            let (interval, ssh) = (rule.interval, question.origin.ssh);
+            return Ok(Decision::Needed { interval, offer: offer.clone(), expires_in, ssh });
+        }
+        if told == Some(rule.interval) && !hello_wanted {
+            return Ok(Decision::Unchanged);
+        }
+        Ok(Decision::NotNeeded { interval: rule.interval, hello_wanted })
+    }
+
+    /// Makes an offer where one is wanted and this instance said what it has.
+    fn offer(
+        &mut self,
+        endpoint: shared::id::EndpointId,
+        instance: InstanceId,
+        now: Now,
+        rng: &mut impl rand::Rng,
+        out: &mut Vec<Command>,
+    ) {
+        let edge = &self.edges[&endpoint];
+        let said_hello = edge.instances.find(instance).is_some_and(|instance| instance.hello.is_some());
+        if edge.tunnel.wants_an_offer() && said_hello && !self.draining {
+            let event = tunnel::Event::Offer { instance, offer: fresh_offer(rng) };
+            self.on_tunnel(endpoint, event, now, out);
+        }
+    }
+}
+
+fn check_protocol(body: &CheckIn) -> Result<(), CheckInRefusal> {
+    match &body.hello {
+        Some(hello) if hello.protocol != PROTOCOL_VERSION => {
+            Err(CheckInRefusal::Protocol { supported: PROTOCOL_VERSION, offered: hello.protocol })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Credentials of 96 and 192 random bits, in hexadecimal: no character of theirs needs quoting anywhere.
+fn fresh_offer(rng: &mut impl rand::Rng) -> Offer {
+    let mut bytes = [0; 52];
+    rng.fill_bytes(&mut bytes);
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let mut id = [0; 16];
+    id.copy_from_slice(&bytes[..16]);
+    Offer {
+        id: OfferId::from_bytes(uuid::Builder::from_random_bytes(id).into_uuid().into_bytes()),
+        username: hex(&bytes[16..28]),
+        password: Secret::new(hex(&bytes[28..])),
+    }
+}

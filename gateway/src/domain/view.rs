@@ -1,0 +1,112 @@
+//! What the admin API shows of edges and settings. Pure.
+
+use shared::wire::admin;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::Now;
+use super::edge::{Settings, Timestamp};
+use super::instances::Instance;
+use super::registry::{Edge, Registry};
+use super::tunnel::{Phase, Tunnel};
+
+/// RFC 3339 in UTC, to the second.
+pub fn rfc3339(at: Timestamp) -> String {
+    let seconds = i64::try_from(at.0 / 1000).unwrap_or(i64::MAX);
+    OffsetDateTime::from_unix_timestamp(seconds)
+        .ok()
+        .and_then(|time| time.format(&Rfc3339).ok())
+        .unwrap_or_else(|| "after the year 9999".to_owned())
+}
+
+/// One edge.
+pub fn edge(registry: &Registry, edge: &Edge, now: Now) -> admin::Edge {
+    let rule = registry.rule(edge);
+    let instances: Vec<_> = edge.instances.live(rule, now).map(instance).collect();
+    admin::Edge {
+        name: edge.record.name.clone(),
+        endpoint_id: edge.record.endpoint,
+        cluster: edge.record.cluster,
+        tags: edge.record.tags.clone(),
+        interval_s: seconds(rule.interval),
+        idle_timeout_s: seconds(registry.idle_timeout(edge)),
+        created_at: rfc3339(edge.record.created_at),
+        bound: edge.record.bound.is_some(),
+        status: status(registry, edge, now),
+        last_seen: edge.last_seen.map(rfc3339),
+        instances,
+        duplicate: edge.instances.duplicate(rule, now).map(|duplicate| admin::Duplicate {
+            present: duplicate.present.clone(),
+            refused: duplicate.refused.clone(),
+            at: rfc3339(duplicate.at),
+        }),
+        tunnel: tunnel(&edge.tunnel),
+    }
+}
+
+/// What the operator wants to know first.
+pub fn status(registry: &Registry, edge: &Edge, now: Now) -> admin::EdgeStatus {
+    let live = edge.instances.live(registry.rule(edge), now).next().is_some();
+    match (edge.tunnel.phase(), live, edge.last_seen) {
+        (Phase::Open | Phase::Closing, _, _) => admin::EdgeStatus::TunnelOpen,
+        (Phase::Idle | Phase::Wanted | Phase::Offered, true, _) => admin::EdgeStatus::Online,
+        (Phase::Idle | Phase::Wanted | Phase::Offered, false, Some(_)) => admin::EdgeStatus::Offline,
+        (Phase::Idle | Phase::Wanted | Phase::Offered, false, None) => admin::EdgeStatus::NeverJoined,
+    }
+}
+
+/// Its tunnel.
+pub fn tunnel(tunnel: &Tunnel) -> admin::Tunnel {
+    admin::Tunnel {
+        state: match tunnel.phase() {
+            Phase::Idle => admin::TunnelState::Idle,
+            Phase::Wanted => admin::TunnelState::Wanted,
+            Phase::Offered => admin::TunnelState::Offered,
+            // The agent has its word that nothing new will come; until it is gone the connection is there.
+            Phase::Open | Phase::Closing => admin::TunnelState::Open,
+        },
+        since: rfc3339(tunnel.since()),
+        instance: tunnel.instance(),
+        holds: tunnel.holds(),
+        reason: tunnel.failure().map(str::to_owned),
+    }
+}
+
+/// The settings.
+pub fn settings(settings: &Settings) -> admin::Settings {
+    admin::Settings {
+        interval_s: Some(seconds(settings.interval)),
+        idle_timeout_s: Some(seconds(settings.idle_timeout)),
+        hold_s: Some(seconds(settings.hold)),
+        public_url: settings.public_url.clone(),
+        public_ssh: settings.public_ssh.clone(),
+    }
+}
+
+fn instance(instance: &Instance) -> admin::Instance {
+    let hello = instance.hello.as_ref();
+    admin::Instance {
+        instance: instance.id,
+        hostname: hello.map(|hello| hello.hostname.clone()).unwrap_or_default(),
+        agent: hello.map(|hello| hello.agent.clone()).unwrap_or_default(),
+        address: instance.address.to_string(),
+        last_seen: rfc3339(instance.seen.wall),
+        services: hello.map(|hello| hello.services.clone()).unwrap_or_default(),
+    }
+}
+
+fn seconds(duration: std::time::Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rfc_3339_in_utc() {
+        assert_eq!(rfc3339(Timestamp(0)), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(Timestamp(1_795_000_000_999)), "2026-11-18T11:06:40Z");
+        assert_eq!(rfc3339(Timestamp(u64::MAX)), "after the year 9999");
+    }
+}

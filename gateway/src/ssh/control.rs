@@ -1,0 +1,103 @@
+//! From a login to a link: the control channel of an agent of ours; for a stock client, its idleness is watched here.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use shared::id::ServiceName;
+use shared::tunnel::carry::Meter;
+use shared::tunnel::control::{self, ControlReader, FromAgent, ToAgent};
+use shared::tunnel::ssh;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::link::{Closer, Link, Parts};
+use crate::tunnels::{Admitted, Tunnels};
+
+/// How long the agent may take to accept the control channel; a few round trips.
+const OPEN_TIME: Duration = Duration::from_secs(10);
+
+/// How long a message may wait for the agent to read it. It reads this channel whatever its streams do.
+const WRITE_TIME: Duration = Duration::from_secs(30);
+
+/// Messages that may wait. When an agent leaves more unread, further ones are dropped: each is said again or timed out.
+const QUEUE: usize = 16;
+
+/// Runs the control channel of an agent of ours until it ends; the tunnel ends with it.
+pub(super) async fn run(mut parts: Parts, tunnels: Tunnels, closer: Closer, admitted: Admitted) {
+    let opening = parts.handle.channel_open_forwarded_tcpip(ssh::CONTROL_NAME, ssh::CONTROL_VERSION, "", 0);
+    let Ok(Ok(channel)) = timeout(OPEN_TIME, opening).await else {
+        closer.close("the agent did not accept the control channel");
+        return;
+    };
+    let (reader, mut writer) = tokio::io::split(channel.into_stream());
+    let (control, mut messages) = mpsc::channel::<ToAgent>(QUEUE);
+    parts.control = Some(control);
+    let mut services: Vec<ServiceName> = parts.services.keys().cloned().collect();
+    services.sort();
+    let (id, gone) = (parts.id, parts.gone.clone());
+    tracing::info!(edge = %admitted.edge, link = id.0, services = services.len(), "tunnel open");
+    tunnels.link_up(Link::new(parts), services).await;
+
+    let writing = async {
+        while let Some(message) = messages.recv().await {
+            match timeout(WRITE_TIME, control::write(&mut writer, &message)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return "the agent does not read its control channel",
+            }
+        }
+        "the control channel ended"
+    };
+    let reading = async {
+        let mut reader = ControlReader::new(reader);
+        loop {
+            match reader.read::<FromAgent>().await {
+                Ok(Some(FromAgent::Closing)) => tunnels.ask_close(id).await,
+                Ok(None) => return "the agent closed the control channel",
+                Err(error) => {
+                    tracing::debug!(edge = %admitted.edge, %error, "control channel");
+                    return "the agent's control channel failed";
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = gone.cancelled() => {}
+        reason = reading => closer.close(reason),
+        reason = writing => closer.close(reason),
+    }
+}
+
+/// What it takes to judge a stock client's idleness.
+pub(super) struct Watch {
+    pub(super) tunnels: Tunnels,
+    pub(super) meter: Arc<Meter>,
+    pub(super) gone: CancellationToken,
+    pub(super) services: Vec<ServiceName>,
+    pub(super) idle_timeout: Duration,
+}
+
+/// Announces what a stock client has forwarded so far. With its first forward it also begins to watch the tunnel, and
+/// asks on the client's behalf to close it when it is idle.
+pub(super) async fn run_stock(link: Link, first: bool, watch: Watch) {
+    let id = link.id();
+    watch.tunnels.link_up(link, watch.services).await;
+    if !first {
+        return;
+    }
+    let carried = || (watch.meter.received(), watch.meter.sent());
+    let (mut before, mut since) = (carried(), Instant::now());
+    loop {
+        tokio::select! {
+            () = watch.gone.cancelled() => return,
+            () = tokio::time::sleep(watch.idle_timeout / 8) => {}
+        }
+        let now = carried();
+        if now != before || watch.meter.streams() > 0 {
+            (before, since) = (now, Instant::now());
+        } else if since.elapsed() >= watch.idle_timeout {
+            watch.tunnels.ask_close(id).await;
+            since = Instant::now();
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The task itself: takes questions, lets the registry decide, runs the commands.
+
+use super::*;
+
+/// How often last-seen times go to the store. They are for people; losing half a minute of them in a crash is fine.
+const SEEN_EVERY: Duration = Duration::from_secs(30);
+
+/// Questions taken in a row before the task looks at its other inputs.
+const BATCH: usize = 256;
+
+/// Where the task hears from.
+pub(super) struct Inbox {
+    pub(super) asked: mpsc::Receiver<Question>,
+    pub(super) returned: mpsc::UnboundedReceiver<Return>,
+    pub(super) streams_ended: mpsc::UnboundedReceiver<LinkId>,
+}
+
+/// A connection that was admitted.
+struct Attached {
+    closer: Closer,
+    /// Once its services are announced.
+    link: Option<Link>,
+}
+
+/// State of the task.
+pub(super) struct Task {
+    pub(super) registry: Registry,
+    pub(super) check_ins: HashMap<Token, oneshot::Sender<Result<Decision, CheckInRefusal>>>,
+    pub(super) changes: HashMap<Token, oneshot::Sender<Result<(), AdminError>>>,
+    pub(super) logins: HashMap<Token, (oneshot::Sender<Option<Admitted>>, Closer)>,
+    pub(super) waiters: HashMap<WaiterId, oneshot::Sender<Result<Granted, OpenError>>>,
+    links: HashMap<LinkId, Attached>,
+    snapshots: HashMap<EndpointId, Vec<oneshot::Sender<SnapshotBlob>>>,
+    store: Arc<dyn Store>,
+    commits: JoinSet<(Ticket, Result<(), StoreError>)>,
+    ended: mpsc::UnboundedSender<LinkId>,
+    live: Arc<AtomicUsize>,
+    next_token: u64,
+}
+
+impl Task {
+    pub(super) fn new(
+        registry: Registry,
+        store: Arc<dyn Store>,
+        ended: mpsc::UnboundedSender<LinkId>,
+        live: Arc<AtomicUsize>,
+    ) -> Self {
+        Self {
+            registry,
+            check_ins: HashMap::new(),
+            changes: HashMap::new(),
+            logins: HashMap::new(),
+            waiters: HashMap::new(),
+            links: HashMap::new(),
+            snapshots: HashMap::new(),
+            store,
+            commits: JoinSet::new(),
+            ended,
+            live,
+            next_token: 0,
+        }
+    }
+
+    /// Runs until the last handle is dropped, then writes what is left to write.
+    pub(super) async fn run(mut self, mut inbox: Inbox) {
+        let mut seen = tokio::time::interval(SEEN_EVERY);
+        seen.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            let deadline = self.registry.deadline();
+            tokio::select! {
+                Some(link) = inbox.streams_ended.recv() => self.handle(Event::StreamEnded { link }, now()),
+                Some(returned) = inbox.returned.recv() => self.take_back(returned),
+                Some(done) = self.commits.join_next(), if !self.commits.is_empty() => {
+                    // A store that panicked promised nothing; the ticket's waiters go with the gateway.
+                    let (ticket, result) = done.expect("a store's commit does not panic");
+                    self.handle(Event::Committed { ticket, result }, now());
+                }
+                count = inbox.asked.recv_many(&mut batch, BATCH) => {
+                    if count == 0 {
+                        break;
+                    }
+                    for question in batch.drain(..) {
+                        question(&mut self, now());
+                    }
+                }
+                () = sleep_until(deadline) => self.handle(Event::Tick, now()),
+                _ = seen.tick() => self.write_seen(),
+            }
+        }
+        self.write_seen();
+        while self.commits.join_next().await.is_some() {}
+    }
+
+    pub(super) fn token(&mut self) -> Token {
+        self.next_token += 1;
+        Token(self.next_token)
+    }
+
+    pub(super) fn handle(&mut self, event: Event, now: Now) {
+        self.run_commands(now, |registry, out| registry.handle(event, now, &mut rand::rng(), out));
+    }
+
+    /// Lets the registry decide, and does what it says.
+    pub(super) fn run_commands<T>(
+        &mut self,
+        now: Now,
+        decide: impl FnOnce(&mut Registry, &mut Vec<Command>) -> T,
+    ) -> T {
+        let mut commands = Vec::new();
+        let result = decide(&mut self.registry, &mut commands);
+        for command in commands {
+            self.run_command(command, now);
+        }
+        result
+    }
+
+    fn run_command(&mut self, command: Command, now: Now) {
+        match command {
+            Command::CheckIn { token, answer } => {
+                if let Some(reply) = self.check_ins.remove(&token) {
+                    let _ = reply.send(answer);
+                }
+            }
+            Command::Change { token, answer } => {
+                if let Some(reply) = self.changes.remove(&token) {
+                    let _ = reply.send(answer);
+                }
+            }
+            Command::LogIn { token, answer } => {
+                if let Some((reply, closer)) = self.logins.remove(&token) {
+                    if let Some(admitted) = &answer {
+                        self.links.insert(admitted.link, Attached { closer, link: None });
+                    }
+                    let _ = reply.send(answer);
+                }
+            }
+            Command::Commit { ticket, batch } => {
+                let commit = self.store.commit(batch);
+                self.commits.spawn(async move { (ticket, commit.await) });
+            }
+            Command::Grant { waiter, link } => self.grant(waiter, link, now),
+            Command::Deny { waiter, error } => {
+                if let Some(reply) = self.waiters.remove(&waiter) {
+                    let _ = reply.send(Err(error));
+                }
+            }
+            Command::Close { link, reason } => {
+                if let Some(attached) = self.links.get(&link) {
+                    attached.closer.close(reason);
+                }
+            }
+            Command::Tell { link, message } => self.tell(link, message),
+        }
+    }
+
+    fn grant(&mut self, waiter: WaiterId, id: LinkId, now: Now) {
+        let link = self.links.get(&id).and_then(|attached| attached.link.clone());
+        let reply = self.waiters.remove(&waiter);
+        match (link, reply) {
+            (Some(link), Some(reply)) => {
+                // If nobody waits any more, dropping the hold gives the stream back.
+                let hold = Hold::new(id, self.ended.clone(), Arc::clone(&self.live));
+                let _ = reply.send(Ok(Granted { link, hold }));
+            }
+            (None, _) | (_, None) => self.handle(Event::StreamEnded { link: id }, now),
+        }
+    }
+
+    /// A stock client can't be told anything; what it can be is closed.
+    fn tell(&mut self, id: LinkId, message: ToAgent) {
+        let Some(attached) = self.links.get(&id) else { return };
+        let close_granted = message == ToAgent::CloseGranted;
+        let told = attached.link.as_ref().is_some_and(|link| link.tell(message));
+        if close_granted && !told {
+            attached.closer.close("idle");
+        }
+    }
+
+    pub(super) fn attach(&mut self, link: Link) {
+        if let Some(attached) = self.links.get_mut(&link.id()) {
+            attached.link = Some(link);
+        }
+    }
+
+    pub(super) fn close_all(&mut self, reason: &'static str) -> usize {
+        for attached in self.links.values() {
+            attached.closer.close(reason);
+        }
+        self.links.len()
+    }
+
+    pub(super) fn await_snapshot(&mut self, edge: EndpointId, arrival: oneshot::Sender<SnapshotBlob>) {
+        let waiting = self.snapshots.entry(edge).or_default();
+        waiting.retain(|arrival| !arrival.is_closed());
+        waiting.push(arrival);
+    }
+
+    pub(super) fn snapshot_arrived(&mut self, edge: EndpointId, snapshot: &SnapshotBlob) {
+        for arrival in self.snapshots.remove(&edge).into_iter().flatten() {
+            let _ = arrival.send(snapshot.clone());
+        }
+    }
+
+    fn take_back(&mut self, returned: Return) {
+        match returned {
+            Return::Waiter(waiter) => {
+                self.waiters.remove(&waiter);
+                self.handle(Event::GiveUp { waiter }, now());
+            }
+            Return::Link(link, reason) => {
+                self.links.remove(&link);
+                self.handle(Event::LinkDown { link, reason }, now());
+            }
+        }
+    }
+
+    fn write_seen(&mut self) {
+        let seen = self.registry.take_seen();
+        if seen.is_empty() {
+            return;
+        }
+        let writing = self.store.put_last_seen(seen);
+        tokio::spawn(async move {
+            if let Err(error) = writing.await {
+                tracing::warn!(%error, "last-seen times could not be stored");
+            }
+        });
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
