@@ -1,0 +1,310 @@
+//! The agent's driver: carries out what [`crate::lifecycle`] decides, and tells it what happens.
+//!
+//! One task owns the lifecycle. Check-ins, tunnels and snapshots are tasks beside it, which answer through queues; it
+//! never waits for any of them.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use shared::dial::Dialer;
+use shared::id::EdgeId;
+use shared::join_token::JoinToken;
+use shared::wire::check_in::{Authorization, FailedOffer, Hello, Identity, PROTOCOL_VERSION, TunnelState};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::{Client, ClientError, Endpoint};
+use crate::config::Config;
+use crate::exit::Exit;
+use crate::lifecycle::{Attempt, Command, Event, Lifecycle, Notice, Outcome, Roll, Start, TunnelEvent};
+use crate::services::Service;
+use crate::state::{State, StateError};
+use crate::tunnel::{Request, Site, Tunnel};
+use crate::{page, snapshot};
+
+/// Events of tunnels that wait for the lifecycle. It takes each in microseconds; a tunnel that finds the queue full
+/// waits.
+const TUNNEL_EVENTS: usize = 256;
+
+/// Why the agent can't go on.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The data folder.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The join page.
+    #[error(
+        "the join page can't listen on {address}: {source}; choose another address with --page-addr, or give a join token"
+    )]
+    Page {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The join token or the TLS configuration.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+}
+
+impl AgentError {
+    /// How the process ends because of it.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::State(_) | Self::Page { .. } => Exit::Failed,
+            Self::Client(_) => Exit::Configuration,
+        }
+    }
+}
+
+/// Runs the agent until `stop` is cancelled; then closes its tunnel in order.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AgentError> {
+    let state = State::open(&config.data_dir)?;
+    let edge_id = state.edge_id(config.edge_id)?;
+    let instance = state.instance_id()?;
+    let Some((token, start)) = join(&state, &config, &stop).await? else { return Ok(()) };
+    if config.services.is_empty() {
+        tracing::warn!("no service is exposed: give some with --expose NAME=TARGET");
+    }
+    let dialer = Dialer::from_environment();
+    let identity = Identity { authorization: Authorization { edge_id, key: token.key.clone() }, instance };
+    let endpoint = Endpoint::new(&token, &identity, config.ca_file.as_deref(), dialer.clone())?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"), gateway = %endpoint.address(), %instance,
+        services = config.services.len(), "the agent starts"
+    );
+    let agent = Agent::new(edge_id, &token, endpoint, dialer, config.services.into(), start);
+    agent.run(stop).await;
+    tracing::info!("the agent has ended");
+    Ok(())
+}
+
+/// The gateway to check in at: the one given, else the one kept, else the one that somebody pastes. `None` if the
+/// process is told to end before.
+async fn join(
+    state: &State,
+    config: &Config,
+    stop: &CancellationToken,
+) -> Result<Option<(JoinToken, Start)>, AgentError> {
+    let kept = match (&config.join_token, state.join_token()) {
+        (_, Ok(kept)) => kept,
+        // The given one is about to replace what is damaged.
+        (Some(_), Err(StateError::Damaged { .. })) => None,
+        (_, Err(error)) => return Err(error.into()),
+    };
+    match (config.join_token.clone(), kept) {
+        (Some(given), Some(kept)) if given == kept => Ok(Some((kept, Start::Again))),
+        (Some(given), kept) => {
+            if kept.is_some() {
+                tracing::warn!(gateway = %given.api_url, "the given join token replaces the one kept so far");
+            }
+            state.keep_join_token(&given)?;
+            Ok(Some((given, Start::Joined)))
+        }
+        (None, Some(kept)) => Ok(Some((kept, Start::Again))),
+        (None, None) => {
+            let Some(pasted) = ask_for_token(config, stop).await? else { return Ok(None) };
+            state.keep_join_token(&pasted)?;
+            tracing::info!(gateway = %pasted.api_url, "joined");
+            Ok(Some((pasted, Start::Joined)))
+        }
+    }
+}
+
+async fn ask_for_token(config: &Config, stop: &CancellationToken) -> Result<Option<JoinToken>, AgentError> {
+    let failed = |source| AgentError::Page { address: config.page_addr, source };
+    let listener = TcpListener::bind(config.page_addr).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    tracing::info!(page = %page::url(address), "there is no join token yet: paste one into this page");
+    if !address.ip().is_loopback() {
+        tracing::warn!("everybody who reaches the join page can join this agent to a gateway");
+    }
+    tokio::select! {
+        token = page::ask(listener) => Ok(Some(token)),
+        () = stop.cancelled() => Ok(None),
+    }
+}
+
+/// What a check-in's task is given.
+struct Question {
+    hello: Hello,
+    failed: Option<FailedOffer>,
+}
+
+struct Agent {
+    lifecycle: Lifecycle,
+    started: Instant,
+    endpoint: Endpoint,
+    site: Arc<Site>,
+    hostname: String,
+    questions: mpsc::Sender<Question>,
+    /// The last tunnel that was started; it may have ended.
+    tunnel: Option<(Attempt, Tunnel)>,
+    tunnel_events: mpsc::Sender<(Attempt, TunnelEvent)>,
+    snapshot_done: mpsc::Sender<()>,
+    inbox: Inbox,
+}
+
+/// Where answers arrive.
+struct Inbox {
+    outcomes: mpsc::Receiver<Outcome>,
+    tunnel_events: mpsc::Receiver<(Attempt, TunnelEvent)>,
+    snapshot_done: mpsc::Receiver<()>,
+}
+
+impl Agent {
+    fn new(
+        edge_id: EdgeId,
+        token: &JoinToken,
+        endpoint: Endpoint,
+        dialer: Dialer,
+        services: Arc<[Service]>,
+        start: Start,
+    ) -> Self {
+        // One question and one snapshot at a time: the lifecycle sees to it.
+        let (questions, asked) = mpsc::channel(1);
+        let (snapshot_done, snapshots_done) = mpsc::channel(1);
+        let (tunnel_events, tunnel_happened) = mpsc::channel(TUNNEL_EVENTS);
+        let outcomes = spawn_client(Client::new(endpoint.clone()), asked);
+        Self {
+            lifecycle: Lifecycle::new(start, Instant::now(), roll()),
+            started: Instant::now(),
+            endpoint,
+            site: Arc::new(Site { dialer, edge_id, host_keys: token.host_keys.clone(), services }),
+            hostname: snapshot::host_name(),
+            questions,
+            tunnel: None,
+            tunnel_events,
+            snapshot_done,
+            inbox: Inbox { outcomes, tunnel_events: tunnel_happened, snapshot_done: snapshots_done },
+        }
+    }
+
+    async fn run(mut self, stop: CancellationToken) {
+        let mut commands = Vec::new();
+        let mut stopped = false;
+        loop {
+            let deadline = self.lifecycle.deadline();
+            let tick = async {
+                match deadline {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let event = tokio::select! {
+                () = stop.cancelled(), if !stopped => {
+                    stopped = true;
+                    Event::Stop
+                }
+                Some(outcome) = self.inbox.outcomes.recv() => Event::CheckedIn(outcome),
+                Some((attempt, event)) = self.inbox.tunnel_events.recv() => Event::Tunnel(attempt, event),
+                Some(()) = self.inbox.snapshot_done.recv() => Event::SnapshotDone,
+                () = tick => Event::Tick,
+            };
+            self.lifecycle.handle(event, Instant::now(), roll(), &mut commands);
+            for command in commands.drain(..) {
+                match command {
+                    Command::CheckIn { tunnel, failed } => self.check_in(tunnel, failed),
+                    Command::OpenTunnel(attempt, offer) => {
+                        tracing::debug!(offer = %offer.id, "the gateway needs a tunnel");
+                        let events = self.tunnel_events.clone();
+                        self.tunnel =
+                            Some((attempt, Tunnel::start(attempt, offer, Arc::clone(&self.site), events)));
+                    }
+                    Command::ProbeTunnel(attempt) => self.request(attempt, Request::Probe),
+                    Command::AskToClose(attempt) => self.request(attempt, Request::AskToClose),
+                    Command::CloseTunnel(attempt) => self.request(attempt, Request::Close),
+                    Command::TakeSnapshot => self.take_snapshot(),
+                    Command::Tell(notice) => log(&notice),
+                    Command::Exit => return,
+                }
+            }
+        }
+    }
+
+    fn check_in(&self, tunnel: TunnelState, failed: Option<FailedOffer>) {
+        let hello = Hello {
+            agent: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol: PROTOCOL_VERSION,
+            hostname: self.hostname.clone(),
+            services: self.site.services.iter().map(Service::announced).collect(),
+            tunnel,
+        };
+        let asked = self.questions.try_send(Question { hello, failed });
+        debug_assert!(asked.is_ok(), "the lifecycle asks one question at a time");
+    }
+
+    fn request(&self, attempt: Attempt, request: Request) {
+        match &self.tunnel {
+            Some((current, tunnel)) if *current == attempt => tunnel.request(request),
+            Some(_) | None => {}
+        }
+    }
+
+    fn take_snapshot(&self) {
+        let (site, endpoint, started) = (Arc::clone(&self.site), self.endpoint.clone(), self.started);
+        let done = self.snapshot_done.clone();
+        tokio::spawn(async move {
+            let snapshot = snapshot::take(&site.services, started).await;
+            let encoded = tokio::task::spawn_blocking(|| snapshot::encode(snapshot)).await;
+            let sent = match encoded {
+                Ok(Ok(gzip)) => endpoint.put_snapshot(gzip).await,
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            match sent {
+                Ok(()) => tracing::info!("a snapshot was sent"),
+                Err(error) => tracing::warn!(error, "a snapshot could not be sent"),
+            }
+            // Nobody listens any more when the agent has ended.
+            let _ = done.send(()).await;
+        });
+    }
+}
+
+/// The task that owns the connection for check-ins; it ends with the agent.
+fn spawn_client(mut client: Client, mut asked: mpsc::Receiver<Question>) -> mpsc::Receiver<Outcome> {
+    let (answered, outcomes) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while let Some(Question { hello, failed }) = asked.recv().await {
+            let outcome = client.check_in(hello, failed).await;
+            if answered.send(outcome).await.is_err() {
+                return;
+            }
+        }
+    });
+    outcomes
+}
+
+fn roll() -> Roll {
+    Roll(rand::random())
+}
+
+fn log(notice: &Notice) {
+    match notice {
+        Notice::Refused(refusal) => tracing::error!(
+            reason = refusal.detail,
+            "the gateway refuses this agent, which keeps its edge ID and asks again every few minutes"
+        ),
+        Notice::Trouble { reason, first: true } => {
+            tracing::warn!(reason, "the gateway can't be asked; the agent goes on trying");
+        }
+        Notice::Trouble { reason, first: false } => {
+            tracing::debug!(reason, "the gateway still can't be asked")
+        }
+        Notice::Reached => tracing::info!("the gateway answers again"),
+        Notice::TunnelOpened => tracing::info!("the tunnel is open"),
+        Notice::TunnelFailed { reason, changed: true } => {
+            tracing::warn!(reason, "the tunnel could not be opened")
+        }
+        Notice::TunnelFailed { reason, changed: false } => {
+            tracing::debug!(reason, "the tunnel still can't be opened");
+        }
+        Notice::Idle => tracing::debug!("the tunnel is idle"),
+        Notice::CloseRefused => tracing::debug!("the tunnel stays open: somebody needs it"),
+        Notice::TunnelClosed => tracing::info!("the tunnel is closed"),
+        Notice::TunnelLost { reason } => tracing::warn!(reason, "the tunnel is lost"),
+        Notice::OfferIgnored => tracing::debug!("an offer is ignored: there is a tunnel"),
+    }
+}

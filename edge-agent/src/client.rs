@@ -1,0 +1,339 @@
+//! The agent's side of the check-in: one kept HTTP/1.1 connection, made anew when it breaks.
+//!
+//! The rule: nothing here waits for ever, and nothing here decides. Every answer becomes an [`Outcome`], and what follows
+//! from it is [`crate::lifecycle`]'s business.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use shared::dial::{DialError, Dialer};
+use shared::host_port::HostPort;
+use shared::join_token::JoinToken;
+use shared::tls::{self, PinMismatch, TlsError};
+use shared::wire::check_in::{
+    Answer, CheckIn, FailedOffer, Hello, INSTANCE_HEADER, Identity, MAX_BODY, Need, PATH, SNAPSHOT_PATH,
+};
+use shared::wire::problem::Problem;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use crate::lifecycle::{Outcome, Refusal, RefusalKind};
+
+/// Longest wait for a TLS handshake.
+const TLS_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait for an answer. The gateway answers from memory, except for a first binding, which waits for its disk.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest wait until a snapshot is taken: up to a MiB over a slow link.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Why there is no client for this join token.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The token's API address makes no sense.
+    #[error(
+        "the join token's API address {0:?} is not http(s)://HOST:PORT: get a new join token from the gateway's admin"
+    )]
+    ApiUrl(String),
+    /// No TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// Where the gateway is, and how it is reached and recognised. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    address: HostPort,
+    host: HeaderValue,
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    dialer: Dialer,
+    authorization: HeaderValue,
+    instance: HeaderValue,
+}
+
+/// A check-in that did not get an answer.
+#[derive(Debug, thiserror::Error)]
+enum RequestError {
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    #[error("TLS with {address} failed: {source}")]
+    Handshake { address: HostPort, source: io::Error },
+    #[error(transparent)]
+    Pin(PinMismatch),
+    #[error("{address} did not finish its TLS handshake within {} s", TLS_TIMEOUT.as_secs())]
+    HandshakeTimeout { address: HostPort },
+    #[error("{address} broke off: {source}")]
+    Http { address: HostPort, source: hyper::Error },
+    #[error("{address} did not answer within {} s", .after.as_secs())]
+    Timeout { address: HostPort, after: Duration },
+    #[error("the answer of {address} could not be read: {reason}")]
+    Body { address: HostPort, reason: String },
+}
+
+impl Endpoint {
+    /// The gateway of this token, as `identity`.
+    pub fn new(
+        token: &JoinToken,
+        identity: &Identity,
+        ca_file: Option<&Path>,
+        dialer: Dialer,
+    ) -> Result<Self, ClientError> {
+        let wrong = || ClientError::ApiUrl(token.api_url.clone());
+        let uri: Uri = token.api_url.parse().map_err(|_| wrong())?;
+        let authority =
+            uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or_else(wrong)?;
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+            return Err(wrong());
+        }
+        let secure = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            Some(_) | None => return Err(wrong()),
+        };
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let port = authority.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let tls = if secure {
+            let name = ServerName::try_from(host.clone()).map_err(|_| wrong())?;
+            Some((tls::client_config(&token.tls_pins, ca_file)?, name))
+        } else {
+            None
+        };
+        let mut authorization = HeaderValue::try_from(identity.authorization.expose())
+            .expect("a UUID and base64url are visible ASCII");
+        authorization.set_sensitive(true);
+        Ok(Self {
+            address: HostPort { host, port },
+            host: HeaderValue::from_str(authority.as_str()).map_err(|_| wrong())?,
+            tls,
+            dialer,
+            authorization,
+            instance: HeaderValue::try_from(identity.instance.to_string()).expect("a UUID is visible ASCII"),
+        })
+    }
+
+    /// Where the gateway's API is.
+    pub fn address(&self) -> &HostPort {
+        &self.address
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, RequestError> {
+        let stream = self.dialer.dial(&self.address).await?;
+        let Some((config, name)) = &self.tls else { return self.speak(stream).await };
+        let connecting = TlsConnector::from(Arc::clone(config)).connect(name.clone(), stream);
+        match timeout(TLS_TIMEOUT, connecting).await {
+            Ok(Ok(stream)) => self.speak(stream).await,
+            Ok(Err(source)) => Err(match PinMismatch::find(&source) {
+                Some(mismatch) => RequestError::Pin(mismatch.clone()),
+                None => RequestError::Handshake { address: self.address.clone(), source },
+            }),
+            Err(_) => Err(RequestError::HandshakeTimeout { address: self.address.clone() }),
+        }
+    }
+
+    async fn speak(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    ) -> Result<SendRequest<Full<Bytes>>, RequestError> {
+        let (sender, connection) =
+            handshake(TokioIo::new(stream)).await.map_err(|source| self.broke_off(source))?;
+        // Ends with its sender or its socket; what goes wrong shows at the request.
+        tokio::spawn(connection);
+        Ok(sender)
+    }
+
+    fn broke_off(&self, source: hyper::Error) -> RequestError {
+        RequestError::Http { address: self.address.clone(), source }
+    }
+
+    fn request(
+        &self,
+        path: &'static str,
+        content_type: Option<&'static str>,
+        body: Bytes,
+    ) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = Uri::from_static(path);
+        let headers = request.headers_mut();
+        headers.insert(header::HOST, self.host.clone());
+        headers.insert(header::AUTHORIZATION, self.authorization.clone());
+        headers.insert(INSTANCE_HEADER, self.instance.clone());
+        if let Some(content_type) = content_type {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        }
+        request
+    }
+
+    async fn exchange(
+        &self,
+        sender: &mut SendRequest<Full<Bytes>>,
+        request: Request<Full<Bytes>>,
+        within: Duration,
+    ) -> Result<(StatusCode, HeaderMap, Bytes), RequestError> {
+        let exchange = async {
+            let answer = sender.send_request(request).await.map_err(|source| self.broke_off(source))?;
+            self.read(answer).await
+        };
+        timeout(within, exchange)
+            .await
+            .unwrap_or_else(|_| Err(RequestError::Timeout { address: self.address.clone(), after: within }))
+    }
+
+    async fn read(&self, answer: Response<Incoming>) -> Result<(StatusCode, HeaderMap, Bytes), RequestError> {
+        let (head, body) = answer.into_parts();
+        match Limited::new(body, MAX_BODY).collect().await {
+            Ok(body) => Ok((head.status, head.headers, body.to_bytes())),
+            Err(error) => {
+                Err(RequestError::Body { address: self.address.clone(), reason: error.to_string() })
+            }
+        }
+    }
+
+    /// Sends a snapshot, compressed with gzip, over a connection of its own: a check-in must not wait behind it.
+    /// An error is a sentence for the log.
+    pub async fn put_snapshot(&self, gzip: Vec<u8>) -> Result<(), String> {
+        let send = async {
+            let mut sender = self.connect().await?;
+            let mut request = self.request(SNAPSHOT_PATH, Some("application/json"), gzip.into());
+            request.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            self.exchange(&mut sender, request, SNAPSHOT_TIMEOUT).await
+        };
+        let (status, _, body) = send.await.map_err(|error: RequestError| error.to_string())?;
+        if status.is_success() { Ok(()) } else { Err(detail(status, &body)) }
+    }
+}
+
+/// Checks in. One at a time.
+#[derive(Debug)]
+pub struct Client {
+    endpoint: Endpoint,
+    connection: Option<SendRequest<Full<Bytes>>>,
+    hello_wanted: bool,
+}
+
+impl Client {
+    /// Not connected yet.
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint, connection: None, hello_wanted: true }
+    }
+
+    /// One check-in. `hello` goes along with the first one of a connection, and when the gateway wanted it.
+    pub async fn check_in(&mut self, hello: Hello, failed: Option<FailedOffer>) -> Outcome {
+        let kept = match self.connection.take() {
+            Some(connection) if !connection.is_closed() => Some(connection),
+            Some(_) | None => None,
+        };
+        let result = match kept {
+            Some(connection) => match self.ask(connection, &hello, &failed).await {
+                // The gateway, or something on the way, closed a connection that was idle: that is no trouble yet.
+                Err(RequestError::Http { .. }) => self.ask_anew(&hello, &failed).await,
+                result => result,
+            },
+            None => self.ask_anew(&hello, &failed).await,
+        };
+        match result {
+            Ok((status, headers, body)) => self.understand(status, &headers, &body),
+            Err(RequestError::Pin(mismatch)) => {
+                Outcome::Refused(Refusal { kind: RefusalKind::TlsPin, detail: mismatch.to_string() })
+            }
+            Err(error) => Outcome::Trouble { reason: error.to_string(), retry_after: None },
+        }
+    }
+
+    async fn ask_anew(
+        &mut self,
+        hello: &Hello,
+        failed: &Option<FailedOffer>,
+    ) -> Result<(StatusCode, HeaderMap, Bytes), RequestError> {
+        self.hello_wanted = true;
+        let connection = self.endpoint.connect().await?;
+        self.ask(connection, hello, failed).await
+    }
+
+    /// The connection is kept only if everything went well with it.
+    async fn ask(
+        &mut self,
+        mut connection: SendRequest<Full<Bytes>>,
+        hello: &Hello,
+        failed: &Option<FailedOffer>,
+    ) -> Result<(StatusCode, HeaderMap, Bytes), RequestError> {
+        let check_in = CheckIn { hello: self.hello_wanted.then(|| hello.clone()), failed: failed.clone() };
+        let request = if check_in == CheckIn::default() {
+            self.endpoint.request(PATH, None, Bytes::new())
+        } else {
+            let body =
+                serde_json::to_vec(&check_in).expect("strings, numbers and lists have no failing serializer");
+            self.endpoint.request(PATH, Some("application/json"), body.into())
+        };
+        connection.ready().await.map_err(|source| self.endpoint.broke_off(source))?;
+        let answer = self.endpoint.exchange(&mut connection, request, ANSWER_TIMEOUT).await?;
+        self.connection = Some(connection);
+        Ok(answer)
+    }
+
+    fn understand(&mut self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Outcome {
+        let refused = |kind| Outcome::Refused(Refusal { kind, detail: detail(status, body) });
+        match status {
+            StatusCode::NO_CONTENT => {
+                self.hello_wanted = false;
+                Outcome::Answered { interval: None, offer: None }
+            }
+            StatusCode::OK => match serde_json::from_slice::<Answer>(body) {
+                Ok(answer) => {
+                    self.hello_wanted = answer.hello_wanted;
+                    understood(answer)
+                }
+                Err(error) => Outcome::Trouble {
+                    reason: format!("{} gave an answer that is none: {error}", self.endpoint.address),
+                    retry_after: None,
+                },
+            },
+            StatusCode::UNAUTHORIZED => refused(RefusalKind::UnknownKey),
+            StatusCode::FORBIDDEN => refused(RefusalKind::BoundToAnother),
+            StatusCode::CONFLICT => refused(RefusalKind::SecondInstance),
+            StatusCode::UPGRADE_REQUIRED => refused(RefusalKind::Protocol),
+            other => Outcome::Trouble { reason: detail(other, body), retry_after: retry_after(headers) },
+        }
+    }
+}
+
+/// Bounds of the interval (`interval_s`): what a gateway says beyond them is taken as the nearest.
+const INTERVALS: (u32, u32) = (1, 86_400);
+
+fn understood(answer: Answer) -> Outcome {
+    let interval = Duration::from_secs(answer.interval_s.clamp(INTERVALS.0, INTERVALS.1).into());
+    let offer = match answer.need {
+        Need::Tunnel => answer.offer,
+        Need::None => None,
+    };
+    Outcome::Answered { interval: Some(interval), offer }
+}
+
+/// What the gateway said, or, if something else answered, that it did.
+fn detail(status: StatusCode, body: &[u8]) -> String {
+    match serde_json::from_slice::<Problem>(body) {
+        Ok(problem) => format!("{} ({}, {})", problem.detail, status.as_u16(), problem.code),
+        Err(_) => format!(
+            "the answer was {status}, without a reason: something between agent and gateway may have given it"
+        ),
+    }
+}
+
+/// Seconds only: dates depend on clocks, which edges often have wrong.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,689 @@
+//! When to check in, and when the tunnel opens and closes. PURE: imports no tokio, russh or hyper, performs nothing and
+//! reads no clock; [`Lifecycle::handle`] takes what happened and the time, and gives commands. The driver around it
+//! ([`crate::agent`]) carries them out and comes back at [`Lifecycle::deadline`].
+//!
+//! Checking in goes on all the time, whatever the tunnel does; its answer sets the next time:
+//!
+//! | answer | next check-in | said in the log |
+//! | --- | --- | --- |
+//! | 200, 204 | after the interval; after errors at a random moment of the next interval | when it follows errors |
+//! | trouble (network, 429, 5xx) | after a back-off of 1 s to 60 s, or `retry-after` | the first time in a row |
+//! | refused (401, 403, 409, 426, wrong pin) | after 5 min; a second instance (409) after three intervals | when it changes |
+//!
+//! The tunnel, with "check in" meaning at once, unless the tunnel broke twice in a row: then after a back-off.
+//!
+//! | state | event | becomes | and |
+//! | --- | --- | --- | --- |
+//! | closed | offer | connecting | open it |
+//! | connecting | opened | open | |
+//! | connecting | failed | closed | check in, reporting the failure |
+//! | connecting, open | offer | the same | ignored; an open tunnel is probed, since the gateway seems to have lost it |
+//! | open | idle time is over | closing: snapshot | take a snapshot |
+//! | open, closing | ended | closed | check in |
+//! | closing: snapshot | stream, hold | open | |
+//! | closing: snapshot | snapshot done or 30 s over | closing: asking | ask the gateway |
+//! | closing: asking | refused | open | |
+//! | closing: asking | granted, or 10 s over | closing: leaving | disconnect |
+//! | closing: leaving | ended, or 10 s over | closed | check in |
+//! | closing: leaving | offer | connecting | open it; the old tunnel can carry nothing any more |
+//! | any | stop | | disconnect what is open, then exit |
+//!
+//! Events of a tunnel carry its [`Attempt`]: those of an earlier one are stale and ignored.
+
+use std::time::{Duration, Instant};
+
+use shared::id::OfferId;
+use shared::wire::check_in::{FailedOffer, Offer, TunnelState};
+
+mod back_off;
+#[cfg(test)]
+mod tests;
+
+use back_off::{MAX_RETRY_AFTER, REFUSED_RETRY, back_off};
+
+/// Check-in interval until the gateway says another: its own default.
+const FIRST_INTERVAL: Duration = Duration::from_secs(5);
+/// Longest time for a snapshot before a tunnel closes: it takes 20 s at most, and a slow link needs a while to carry it.
+pub const SNAPSHOT_LIMIT: Duration = Duration::from_secs(30);
+/// Longest wait for the gateway to grant or refuse closing. It answers from memory, so a silent one is gone.
+const ASK_LIMIT: Duration = Duration::from_secs(10);
+/// Longest wait for a disconnect to be carried out.
+const LEAVE_LIMIT: Duration = Duration::from_secs(10);
+/// A tunnel that was open for longer than this was a good one: its end is no reason to back off.
+const SETTLED: Duration = Duration::from_secs(60);
+
+/// A random number from 0 up to, not including, 1, fresh for every event.
+#[derive(Clone, Copy, Debug)]
+pub struct Roll(pub f64);
+
+impl Roll {
+    /// Some moment within `span`.
+    fn of(self, span: Duration) -> Duration {
+        span.mul_f64(self.0.clamp(0.0, 1.0))
+    }
+}
+
+/// How the agent comes to start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// It has just been given its join token: somebody is watching, so it checks in at once.
+    Joined,
+    /// It starts again, perhaps with a thousand others after a power cut: at a random moment of the first interval.
+    Again,
+}
+
+/// One try to open a tunnel, and the tunnel that came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Attempt(u64);
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The time of [`Lifecycle::deadline`] has come.
+    Tick,
+    /// The check-in that was asked for is done.
+    CheckedIn(Outcome),
+    /// Something about a tunnel.
+    Tunnel(Attempt, TunnelEvent),
+    /// The snapshot that was asked for is sent, or could not be.
+    SnapshotDone,
+    /// The process was told to end.
+    Stop,
+}
+
+/// What became of a check-in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The gateway answered.
+    Answered {
+        /// Its interval, if it said one.
+        interval: Option<Duration>,
+        /// Credentials for a tunnel, if it needs one.
+        offer: Option<Offer>,
+    },
+    /// The gateway said no and will go on saying so until somebody does something.
+    Refused(Refusal),
+    /// It was not reached, or can't answer now.
+    Trouble {
+        /// Why, for the log.
+        reason: String,
+        /// When it wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// A refusal that only people can lift.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Which one.
+    pub kind: RefusalKind,
+    /// The gateway's sentence on what to do.
+    pub detail: String,
+}
+
+/// Kinds of refusals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// 401: no edge has this key.
+    UnknownKey,
+    /// 403: the key belongs to another edge ID.
+    BoundToAnother,
+    /// 409: another agent uses this edge ID.
+    SecondInstance,
+    /// 426: the gateway speaks another version.
+    Protocol,
+    /// The gateway's TLS key is not the pinned one.
+    TlsPin,
+}
+
+/// Something about a tunnel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TunnelEvent {
+    /// The gateway welcomed it.
+    Opened {
+        /// After which the agent closes it.
+        idle_timeout: Duration,
+    },
+    /// It did not come up.
+    Failed(Failure),
+    /// The gateway changed the idle time.
+    IdleTimeout(Duration),
+    /// A stream began.
+    StreamStarted,
+    /// A stream ended.
+    StreamEnded,
+    /// Somebody is working, says the gateway.
+    Held,
+    /// The gateway wants a snapshot.
+    SnapshotWanted,
+    /// The tunnel may close.
+    CloseGranted,
+    /// It may not.
+    CloseRefused,
+    /// It is gone.
+    Ended {
+        /// Why, for the log.
+        reason: String,
+    },
+}
+
+/// Why a tunnel did not come up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// A sentence for the operator who waits and for the log.
+    pub reason: String,
+    /// Trying again soon is useless: the host key is wrong.
+    pub lasting: bool,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Check in; answer with [`Event::CheckedIn`].
+    CheckIn {
+        /// State of the tunnel, for a hello.
+        tunnel: TunnelState,
+        /// What to report.
+        failed: Option<FailedOffer>,
+    },
+    /// Open a tunnel; answer with [`TunnelEvent::Opened`] or [`TunnelEvent::Failed`], in bounded time.
+    OpenTunnel(Attempt, Offer),
+    /// Find out whether it lives, and end it if not.
+    ProbeTunnel(Attempt),
+    /// Take a snapshot and send it; answer with [`Event::SnapshotDone`], in bounded time.
+    TakeSnapshot,
+    /// Ask the gateway whether the tunnel may close.
+    AskToClose(Attempt),
+    /// Disconnect; answer with [`TunnelEvent::Ended`].
+    CloseTunnel(Attempt),
+    /// Say it in the log.
+    Tell(Notice),
+    /// Everything is closed: end the process.
+    Exit,
+}
+
+/// What the log should say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The gateway refuses us, and did not (or differently) before.
+    Refused(Refusal),
+    /// The gateway can't be asked.
+    Trouble {
+        /// Why.
+        reason: String,
+        /// The first in a row.
+        first: bool,
+    },
+    /// The gateway answers again.
+    Reached,
+    /// The tunnel is open.
+    TunnelOpened,
+    /// The tunnel did not come up.
+    TunnelFailed {
+        /// Why.
+        reason: String,
+        /// Another reason than the last time.
+        changed: bool,
+    },
+    /// The tunnel is idle and will be closed.
+    Idle,
+    /// The gateway did not let it close.
+    CloseRefused,
+    /// The tunnel is closed as agreed.
+    TunnelClosed,
+    /// The tunnel is gone, without anybody having asked.
+    TunnelLost {
+        /// Why.
+        reason: String,
+    },
+    /// An offer came while there is a tunnel.
+    OfferIgnored,
+}
+
+/// The agent's decisions. See the module's text.
+#[derive(Debug)]
+pub struct Lifecycle {
+    interval: Duration,
+    check_ins: CheckIns,
+    /// Check-ins in a row that met trouble.
+    troubles: u32,
+    /// The refusal that the log knows of.
+    refused: Option<Refusal>,
+    tunnel: Tunnel,
+    attempts: u64,
+    /// Tunnels in a row that failed or were lost soon.
+    setbacks: u32,
+    /// The failure that the log knows of.
+    last_failure: Option<String>,
+    /// What the next check-in reports.
+    failed: Option<FailedOffer>,
+    snapshot_running: bool,
+    stopping: bool,
+}
+
+#[derive(Debug)]
+enum CheckIns {
+    /// The next one's time.
+    Due(Instant),
+    /// One is on its way.
+    Running {
+        /// Its report, in case that it has to be repeated.
+        failed: Option<FailedOffer>,
+        /// When the next one is wanted at the latest, for something that happened meanwhile.
+        then: Option<Instant>,
+    },
+}
+
+#[derive(Debug)]
+enum Tunnel {
+    Closed,
+    Connecting { attempt: Attempt, offer: OfferId },
+    Open(Live),
+    Closing { live: Live, phase: Phase, until: Instant },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Snapshot,
+    Asking,
+    Leaving,
+}
+
+/// A tunnel that is open.
+#[derive(Clone, Copy, Debug)]
+struct Live {
+    attempt: Attempt,
+    since: Instant,
+    streams: usize,
+    /// When a stream was last seen open or a hold was reported. Bytes flow in open streams only, so they need no watch of
+    /// their own.
+    active: Instant,
+    idle_timeout: Duration,
+}
+
+impl Live {
+    /// When it will have been idle for long enough, if nothing happens.
+    fn idle_at(&self) -> Option<Instant> {
+        (self.streams == 0).then(|| self.active + self.idle_timeout)
+    }
+}
+
+impl Lifecycle {
+    /// An agent that starts at `now`.
+    pub fn new(start: Start, now: Instant, roll: Roll) -> Self {
+        let first = match start {
+            Start::Joined => now,
+            Start::Again => now + roll.of(FIRST_INTERVAL),
+        };
+        Self {
+            interval: FIRST_INTERVAL,
+            check_ins: CheckIns::Due(first),
+            troubles: 0,
+            refused: None,
+            tunnel: Tunnel::Closed,
+            attempts: 0,
+            setbacks: 0,
+            last_failure: None,
+            failed: None,
+            snapshot_running: false,
+            stopping: false,
+        }
+    }
+
+    /// State of the tunnel, as a hello says it.
+    pub fn tunnel_state(&self) -> TunnelState {
+        match self.tunnel {
+            Tunnel::Closed => TunnelState::Closed,
+            Tunnel::Connecting { .. } => TunnelState::Connecting,
+            Tunnel::Open(_) => TunnelState::Open,
+            Tunnel::Closing { .. } => TunnelState::Closing,
+        }
+    }
+
+    /// When to send [`Event::Tick`] next; `None` while only an answer can bring anything on.
+    pub fn deadline(&self) -> Option<Instant> {
+        let check_in = match self.check_ins {
+            CheckIns::Due(at) => (!self.stopping).then_some(at),
+            CheckIns::Running { .. } => None,
+        };
+        let tunnel = match &self.tunnel {
+            Tunnel::Closed | Tunnel::Connecting { .. } => None,
+            Tunnel::Open(live) => live.idle_at(),
+            Tunnel::Closing { until, .. } => Some(*until),
+        };
+        [check_in, tunnel].into_iter().flatten().min()
+    }
+
+    /// Takes in what happened at `now` and appends what to do to `out`.
+    pub fn handle(&mut self, event: Event, now: Instant, roll: Roll, out: &mut Vec<Command>) {
+        match event {
+            Event::Tick => self.tick(now, out),
+            Event::CheckedIn(outcome) => self.checked_in(outcome, now, roll, out),
+            Event::Tunnel(attempt, event) => self.tunnel_event(attempt, event, now, roll, out),
+            Event::SnapshotDone => {
+                self.snapshot_running = false;
+                if let Tunnel::Closing { live, phase: Phase::Snapshot, .. } = self.tunnel {
+                    self.ask(live, now, out);
+                }
+            }
+            Event::Stop => self.stop(now, out),
+        }
+    }
+
+    fn tick(&mut self, now: Instant, out: &mut Vec<Command>) {
+        match self.tunnel {
+            Tunnel::Closed | Tunnel::Connecting { .. } => {}
+            Tunnel::Open(live) => {
+                if live.idle_at().is_some_and(|at| at <= now) {
+                    out.push(Command::Tell(Notice::Idle));
+                    self.take_snapshot(out);
+                    let until = now + SNAPSHOT_LIMIT;
+                    self.tunnel = Tunnel::Closing { live, phase: Phase::Snapshot, until };
+                }
+            }
+            Tunnel::Closing { live, phase, until } if until <= now => match phase {
+                Phase::Snapshot => self.ask(live, now, out),
+                Phase::Asking => self.leave(live, now, out),
+                Phase::Leaving => self.closed(now, out),
+            },
+            Tunnel::Closing { .. } => {}
+        }
+        match self.check_ins {
+            CheckIns::Due(at) if at <= now && !self.stopping => {
+                let failed = self.failed.take();
+                out.push(Command::CheckIn { tunnel: self.tunnel_state(), failed: failed.clone() });
+                self.check_ins = CheckIns::Running { failed, then: None };
+            }
+            CheckIns::Due(_) | CheckIns::Running { .. } => {}
+        }
+    }
+
+    fn checked_in(&mut self, outcome: Outcome, now: Instant, roll: Roll, out: &mut Vec<Command>) {
+        let CheckIns::Running { failed, then } = &mut self.check_ins else { return };
+        let (failed, then) = (failed.take(), then.take());
+        match outcome {
+            Outcome::Answered { interval, offer } => {
+                self.interval = interval.unwrap_or(self.interval);
+                let after_errors = self.troubles > 0 || self.refused.is_some();
+                self.troubles = 0;
+                self.refused = None;
+                let mut wait = self.interval;
+                if after_errors {
+                    out.push(Command::Tell(Notice::Reached));
+                    wait = roll.of(self.interval);
+                }
+                let due = then.map_or(now + wait, |then| then.min(now + wait));
+                self.check_ins = CheckIns::Due(due);
+                if let Some(offer) = offer {
+                    self.offered(offer, out);
+                }
+            }
+            Outcome::Trouble { reason, retry_after } => {
+                self.troubles = self.troubles.saturating_add(1);
+                out.push(Command::Tell(Notice::Trouble { reason, first: self.troubles == 1 }));
+                let asked = retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
+                let wait = back_off(self.troubles, roll).max(asked + roll.of(asked / 10));
+                self.repeat(failed, now + wait);
+            }
+            Outcome::Refused(refusal) => {
+                let wait = match refusal.kind {
+                    RefusalKind::SecondInstance => self.interval * 3,
+                    RefusalKind::UnknownKey
+                    | RefusalKind::BoundToAnother
+                    | RefusalKind::Protocol
+                    | RefusalKind::TlsPin => REFUSED_RETRY,
+                };
+                if self.refused.as_ref() != Some(&refusal) {
+                    out.push(Command::Tell(Notice::Refused(refusal.clone())));
+                    self.refused = Some(refusal);
+                }
+                self.repeat(failed, now + wait + roll.of(wait / 10));
+            }
+        }
+    }
+
+    /// The check-in's report did not get through: the next one carries it, unless there is a newer one.
+    fn repeat(&mut self, failed: Option<FailedOffer>, due: Instant) {
+        self.failed = self.failed.take().or(failed);
+        self.check_ins = CheckIns::Due(due);
+    }
+
+    fn offered(&mut self, offer: Offer, out: &mut Vec<Command>) {
+        if self.stopping {
+            return;
+        }
+        match self.tunnel {
+            Tunnel::Closed | Tunnel::Closing { phase: Phase::Leaving, .. } => {
+                self.attempts += 1;
+                let attempt = Attempt(self.attempts);
+                self.tunnel = Tunnel::Connecting { attempt, offer: offer.id };
+                out.push(Command::OpenTunnel(attempt, offer));
+            }
+            Tunnel::Connecting { .. } => out.push(Command::Tell(Notice::OfferIgnored)),
+            Tunnel::Open(live) | Tunnel::Closing { live, phase: Phase::Snapshot | Phase::Asking, .. } => {
+                out.push(Command::Tell(Notice::OfferIgnored));
+                out.push(Command::ProbeTunnel(live.attempt));
+            }
+        }
+    }
+
+    fn tunnel_event(
+        &mut self,
+        attempt: Attempt,
+        event: TunnelEvent,
+        now: Instant,
+        roll: Roll,
+        out: &mut Vec<Command>,
+    ) {
+        match self.tunnel {
+            Tunnel::Closed => {}
+            Tunnel::Connecting { attempt: current, offer } if current == attempt => {
+                self.while_connecting(attempt, offer, event, now, roll, out);
+            }
+            Tunnel::Open(live) if live.attempt == attempt => self.while_open(live, event, now, roll, out),
+            Tunnel::Closing { live, phase, until } if live.attempt == attempt => {
+                self.while_closing(live, (phase, until), event, now, roll, out);
+            }
+            Tunnel::Connecting { .. } | Tunnel::Open(_) | Tunnel::Closing { .. } => {}
+        }
+    }
+
+    fn while_connecting(
+        &mut self,
+        attempt: Attempt,
+        offer: OfferId,
+        event: TunnelEvent,
+        now: Instant,
+        roll: Roll,
+        out: &mut Vec<Command>,
+    ) {
+        let failure = match event {
+            TunnelEvent::Opened { idle_timeout } => {
+                out.push(Command::Tell(Notice::TunnelOpened));
+                self.last_failure = None;
+                self.tunnel =
+                    Tunnel::Open(Live { attempt, since: now, streams: 0, active: now, idle_timeout });
+                return;
+            }
+            TunnelEvent::Failed(failure) => failure,
+            TunnelEvent::Ended { reason } => Failure { reason, lasting: false },
+            TunnelEvent::IdleTimeout(_)
+            | TunnelEvent::StreamStarted
+            | TunnelEvent::StreamEnded
+            | TunnelEvent::Held
+            | TunnelEvent::SnapshotWanted
+            | TunnelEvent::CloseGranted
+            | TunnelEvent::CloseRefused => return,
+        };
+        let changed = self.last_failure.as_ref() != Some(&failure.reason);
+        out.push(Command::Tell(Notice::TunnelFailed { reason: failure.reason.clone(), changed }));
+        self.last_failure = Some(failure.reason.clone());
+        self.failed = Some(FailedOffer { offer, reason: failure.reason });
+        self.tunnel = Tunnel::Closed;
+        self.set_back(failure.lasting, now, roll);
+    }
+
+    fn while_open(
+        &mut self,
+        mut live: Live,
+        event: TunnelEvent,
+        now: Instant,
+        roll: Roll,
+        out: &mut Vec<Command>,
+    ) {
+        match event {
+            TunnelEvent::IdleTimeout(idle_timeout) => live.idle_timeout = idle_timeout,
+            TunnelEvent::StreamStarted => {
+                live.streams += 1;
+                live.active = now;
+            }
+            TunnelEvent::StreamEnded => {
+                live.streams = live.streams.saturating_sub(1);
+                live.active = now;
+            }
+            TunnelEvent::Held => live.active = now,
+            TunnelEvent::SnapshotWanted => {
+                live.active = now;
+                self.take_snapshot(out);
+            }
+            TunnelEvent::Ended { reason } => return self.lost(live, reason, now, roll, out),
+            // The answer to a question that was given up, or a second greeting.
+            TunnelEvent::CloseGranted
+            | TunnelEvent::CloseRefused
+            | TunnelEvent::Opened { .. }
+            | TunnelEvent::Failed(_) => {}
+        }
+        self.tunnel = Tunnel::Open(live);
+    }
+
+    fn while_closing(
+        &mut self,
+        mut live: Live,
+        (phase, until): (Phase, Instant),
+        event: TunnelEvent,
+        now: Instant,
+        roll: Roll,
+        out: &mut Vec<Command>,
+    ) {
+        let mut work = false;
+        match event {
+            TunnelEvent::StreamStarted => {
+                live.streams += 1;
+                work = true;
+            }
+            TunnelEvent::StreamEnded => {
+                live.streams = live.streams.saturating_sub(1);
+                work = true;
+            }
+            TunnelEvent::Held => work = true,
+            TunnelEvent::SnapshotWanted => {
+                work = true;
+                self.take_snapshot(out);
+            }
+            TunnelEvent::IdleTimeout(idle_timeout) => live.idle_timeout = idle_timeout,
+            TunnelEvent::CloseGranted if phase == Phase::Asking => return self.leave(live, now, out),
+            TunnelEvent::CloseRefused if phase == Phase::Asking => {
+                out.push(Command::Tell(Notice::CloseRefused));
+                live.active = now;
+                self.tunnel = Tunnel::Open(live);
+                return;
+            }
+            TunnelEvent::Ended { .. } if phase == Phase::Leaving => return self.closed(now, out),
+            TunnelEvent::Ended { reason } => return self.lost(live, reason, now, roll, out),
+            TunnelEvent::CloseGranted
+            | TunnelEvent::CloseRefused
+            | TunnelEvent::Opened { .. }
+            | TunnelEvent::Failed(_) => {}
+        }
+        if work {
+            live.active = now;
+        }
+        // Once the gateway is asked, it decides: it knows of the stream as well.
+        self.tunnel = if work && phase == Phase::Snapshot {
+            Tunnel::Open(live)
+        } else {
+            Tunnel::Closing { live, phase, until }
+        };
+    }
+
+    fn take_snapshot(&mut self, out: &mut Vec<Command>) {
+        if !self.snapshot_running {
+            self.snapshot_running = true;
+            out.push(Command::TakeSnapshot);
+        }
+    }
+
+    fn ask(&mut self, live: Live, now: Instant, out: &mut Vec<Command>) {
+        out.push(Command::AskToClose(live.attempt));
+        self.tunnel = Tunnel::Closing { live, phase: Phase::Asking, until: now + ASK_LIMIT };
+    }
+
+    fn leave(&mut self, live: Live, now: Instant, out: &mut Vec<Command>) {
+        out.push(Command::CloseTunnel(live.attempt));
+        self.tunnel = Tunnel::Closing { live, phase: Phase::Leaving, until: now + LEAVE_LIMIT };
+    }
+
+    /// The tunnel ended as agreed.
+    fn closed(&mut self, now: Instant, out: &mut Vec<Command>) {
+        out.push(Command::Tell(Notice::TunnelClosed));
+        self.tunnel = Tunnel::Closed;
+        self.setbacks = 0;
+        if self.stopping {
+            out.push(Command::Exit);
+        }
+        self.check_in_by(now);
+    }
+
+    fn lost(&mut self, live: Live, reason: String, now: Instant, roll: Roll, out: &mut Vec<Command>) {
+        out.push(Command::Tell(Notice::TunnelLost { reason }));
+        self.tunnel = Tunnel::Closed;
+        if now.duration_since(live.since) > SETTLED {
+            self.setbacks = 0;
+        }
+        self.set_back(false, now, roll);
+    }
+
+    /// Something went wrong with a tunnel: check in at once the first time, and later the more often it happens.
+    fn set_back(&mut self, lasting: bool, now: Instant, roll: Roll) {
+        let wait = match self.setbacks {
+            0 => Duration::ZERO,
+            _ if lasting => REFUSED_RETRY,
+            again => back_off(again, roll),
+        };
+        self.setbacks = self.setbacks.saturating_add(1);
+        if lasting && wait > Duration::ZERO {
+            // An earlier check-in would only bring another offer to fail with.
+            self.check_in_not_before(now + wait);
+        } else {
+            self.check_in_by(now + wait);
+        }
+    }
+
+    fn check_in_by(&mut self, at: Instant) {
+        match &mut self.check_ins {
+            CheckIns::Due(due) => *due = at.min(*due),
+            CheckIns::Running { then, .. } => *then = Some(then.map_or(at, |then| then.min(at))),
+        }
+    }
+
+    fn check_in_not_before(&mut self, at: Instant) {
+        if let CheckIns::Due(due) = &mut self.check_ins {
+            *due = at;
+        }
+    }
+
+    fn stop(&mut self, now: Instant, out: &mut Vec<Command>) {
+        if self.stopping {
+            return;
+        }
+        self.stopping = true;
+        match self.tunnel {
+            // What is half open is dropped with the process.
+            Tunnel::Closed | Tunnel::Connecting { .. } => out.push(Command::Exit),
+            Tunnel::Open(live) | Tunnel::Closing { live, phase: Phase::Snapshot | Phase::Asking, .. } => {
+                self.leave(live, now, out);
+            }
+            Tunnel::Closing { phase: Phase::Leaving, .. } => {}
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! What the agent keeps in its data folder: edge ID, instance id, join token. All of it is secret or proves something,
+//! so the folder is 0700 and its files are 0600.
+//!
+//! The rules: a file is there as a whole or not at all, whenever the machine stops; one process at a time owns the
+//! folder; and the edge ID is never dropped because a gateway refused it or was away, only replaced by one given
+//! explicitly.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use shared::id::{EdgeId, InstanceId};
+use shared::join_token::{JoinToken, JoinTokenError};
+
+const LOCK: &str = "lock";
+const EDGE_ID: &str = "edge-id";
+const INSTANCE_ID: &str = "instance-id";
+const JOIN_TOKEN: &str = "join-token";
+
+/// Why the data folder can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The file system said no.
+    #[error("can't {doing} {path}: {source}")]
+    Io {
+        /// What we were doing.
+        doing: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A second process.
+    #[error(
+        "another tidegate-agent is using {0}: stop it, or give this one a folder of its own with --data-dir"
+    )]
+    InUse(PathBuf),
+    /// Somebody changed a file.
+    #[error(
+        "{path} is damaged ({problem}): restore it, or delete it to have a new one made, which the gateway's admin must then allow by dissociating the edge"
+    )]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+/// The data folder, owned by this process for as long as the value lives.
+#[derive(Debug)]
+pub struct State {
+    folder: PathBuf,
+    /// Its lock ends with the process, however that ends.
+    _lock: File,
+}
+
+impl State {
+    /// Makes the folder if it is not there, and takes it.
+    pub fn open(folder: &Path) -> Result<Self, StateError> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(failed("make the folder", folder))?;
+        make_private(folder)?;
+        let path = folder.join(LOCK);
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed("open", &path))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { folder: folder.to_owned(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(StateError::InUse(folder.to_owned())),
+            Err(TryLockError::Error(source)) => Err(failed("lock", &path)(source)),
+        }
+    }
+
+    /// This edge's ID: the one given, else the one kept, else a new one; kept from now on.
+    pub fn edge_id(&self, given: Option<EdgeId>) -> Result<EdgeId, StateError> {
+        let kept = self.read::<EdgeId>(EDGE_ID)?;
+        match (given, kept) {
+            (None, Some(kept)) => Ok(kept),
+            (Some(given), Some(kept)) if given == kept => Ok(kept),
+            (given, kept) => {
+                if kept.is_some() {
+                    tracing::warn!("the given edge ID replaces the one kept so far");
+                }
+                let edge_id = given.unwrap_or_else(EdgeId::random);
+                self.write(EDGE_ID, &edge_id.to_string())?;
+                Ok(edge_id)
+            }
+        }
+    }
+
+    /// The id of this installation.
+    pub fn instance_id(&self) -> Result<InstanceId, StateError> {
+        if let Some(kept) = self.read(INSTANCE_ID)? {
+            return Ok(kept);
+        }
+        let instance = InstanceId::random();
+        self.write(INSTANCE_ID, &instance.to_string())?;
+        Ok(instance)
+    }
+
+    /// The token that this agent joined with, if it has.
+    pub fn join_token(&self) -> Result<Option<JoinToken>, StateError> {
+        self.read::<JoinToken>(JOIN_TOKEN)
+    }
+
+    /// Keeps the token.
+    pub fn keep_join_token(&self, token: &JoinToken) -> Result<(), StateError> {
+        self.write(JOIN_TOKEN, &token.expose())
+    }
+
+    fn read<T>(&self, name: &str) -> Result<Option<T>, StateError>
+    where
+        T: FromStr<Err: std::fmt::Display>,
+    {
+        let path = self.folder.join(name);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed("read", &path)(error)),
+        };
+        match text.trim().parse() {
+            Ok(value) => Ok(Some(value)),
+            Err(problem) => Err(StateError::Damaged { path, problem: problem.to_string() }),
+        }
+    }
+
+    /// Written aside, synced and renamed, with the folder synced after: old or new, never half.
+    fn write(&self, name: &str, text: &str) -> Result<(), StateError> {
+        let path = self.folder.join(name);
+        let write = || -> io::Result<()> {
+            // Made with mode 0600.
+            let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
+            writeln!(file, "{text}")?;
+            file.as_file().sync_all()?;
+            file.persist(&path)?;
+            File::open(&self.folder)?.sync_all()
+        };
+        write().map_err(failed("write", &path))
+    }
+}
+
+/// A folder of ours that others may look into is closed to them. One that holds other things is not ours to change (it
+/// may be `/tmp`); the files in it are private by themselves.
+fn make_private(folder: &Path) -> Result<(), StateError> {
+    let mode = folder.metadata().map_err(failed("look at", folder))?.permissions().mode();
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    let empty = folder.read_dir().map_err(failed("look into", folder))?.next().is_none();
+    if empty || folder.join(LOCK).exists() {
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
+            .map_err(failed("make private", folder))
+    } else {
+        tracing::warn!(folder = %folder.display(), "the data folder is open to other users and holds other files");
+        Ok(())
+    }
+}
+
+fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
+    move |source| StateError::Io { doing, path: path.to_owned(), source }
+}
+
+/// Reads a join token from a file that somebody else wrote.
+pub fn read_token_file(path: &Path) -> Result<Result<JoinToken, JoinTokenError>, StateError> {
+    let text = std::fs::read_to_string(path).map_err(failed("read the join token from", path))?;
+    Ok(text.parse())
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::fingerprint::HostKeyFingerprint;
+    use shared::id::EdgeKey;
+
+    use super::*;
+
+    #[test]
+    fn ids_are_made_once_and_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("deep/data");
+        let first = State::open(&path).expect("a new folder");
+        let (edge, instance) = (first.edge_id(None).expect("made"), first.instance_id().expect("made"));
+        drop(first);
+        let second = State::open(&path).expect("unlocked");
+        assert_eq!(second.edge_id(None).expect("kept"), edge);
+        assert_eq!(second.instance_id().expect("kept"), instance);
+    }
+
+    #[test]
+    fn edge_id_that_is_given_replaces_the_kept_one_for_good() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = State::open(folder.path()).expect("a folder");
+        let kept = state.edge_id(None).expect("made");
+        let given = EdgeId::random();
+        assert_eq!(state.edge_id(Some(given)).expect("kept"), given);
+        assert_eq!(state.edge_id(None).expect("kept"), given);
+        assert_ne!(kept, given);
+    }
+
+    #[test]
+    fn second_process_is_told_that_the_folder_is_in_use() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let _first = State::open(folder.path()).expect("a folder");
+        assert!(matches!(State::open(folder.path()), Err(StateError::InUse(_))));
+    }
+
+    #[test]
+    fn token_is_kept_and_everything_is_private() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("ours");
+        let state = State::open(folder.path()).expect("a folder");
+        let token = JoinToken {
+            api_url: "https://gate.test:9000".into(),
+            ssh: "gate.test:8000".into(),
+            key: EdgeKey::random(),
+            host_keys: vec![HostKeyFingerprint::from_bytes([1; 32])],
+            tls_pins: vec![],
+        };
+        assert_eq!(state.join_token().expect("readable"), None);
+        state.keep_join_token(&token).expect("written");
+        state.edge_id(None).expect("made");
+        assert_eq!(state.join_token().expect("readable"), Some(token));
+        let mode = |path: &Path| path.metadata().expect("there").permissions().mode() & 0o777;
+        assert_eq!(mode(folder.path()), 0o700);
+        for entry in folder.path().read_dir().expect("readable") {
+            let path = entry.expect("an entry").path();
+            assert_eq!(mode(&path), 0o600, "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_is_named_and_not_replaced() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = State::open(folder.path()).expect("a folder");
+        std::fs::write(folder.path().join(EDGE_ID), "oops").expect("written");
+        let error = state.edge_id(None).expect_err("damaged").to_string();
+        assert!(error.contains(EDGE_ID), "{error}");
+        assert_eq!(std::fs::read_to_string(folder.path().join(EDGE_ID)).expect("there"), "oops");
+    }
+}
