@@ -9,6 +9,7 @@
 //! | [`peer`], [`public`] | who sent a request and by which address; which addresses we tell others |
 //! | [`check_in`] | what agents ask |
 //! | [`admin`], [`commands`] | the admin API, and the commands that start an agent |
+//! | [`proxy`], [`stream`], [`upgraded`] | services through their tunnels: HTTP, and any bytes |
 //! | [`body`], [`snapshot`] | taking in bodies and snapshots within bounds |
 //!
 //! The rule: whatever is below `/api/v1/` needs an API token, unknown paths included, unless [`router`] puts it beside
@@ -23,8 +24,11 @@ pub mod connection;
 pub mod listener;
 pub mod peer;
 pub mod problem;
+mod proxy;
 pub mod public;
 mod snapshot;
+mod stream;
+mod upgraded;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,12 +36,13 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use http::StatusCode;
 use shared::fingerprint::{HostKeyFingerprint, TlsFingerprint};
 use shared::wire::{self, admin as json};
 
+use crate::readiness::Readiness;
 use crate::store::Store;
 use crate::tunnels::Tunnels;
 use auth::Tokens;
@@ -58,13 +63,17 @@ pub struct ApiState {
     /// Where the gateway is, for those outside.
     pub public: PublicAddresses,
     /// Says of each part of the gateway whether it can do its work.
-    pub readiness: Box<dyn Fn() -> BTreeMap<String, json::Part> + Send + Sync>,
+    pub readiness: Readiness,
 }
 
 /// All of port 9000. Every request must carry a [`peer::Peer`].
 pub fn router(state: ApiState) -> Router {
     let state = Arc::new(state);
     let admin = admin::routes()
+        .route("/edges/{edge}/services/{service}/proxy", any(proxy::add_slash))
+        .route("/edges/{edge}/services/{service}/proxy/", any(proxy::proxy))
+        .route("/edges/{edge}/services/{service}/proxy/{*path}", any(proxy::proxy))
+        .route("/edges/{edge}/services/{service}/stream", get(stream::stream))
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(from_fn_with_state(state.tokens.clone(), auth::require_token));
@@ -87,7 +96,7 @@ async fn healthz() -> Json<json::Health> {
 
 /// Every part can do its work, or which one can't.
 async fn readyz(State(state): State<Arc<ApiState>>) -> Response {
-    let parts = (state.readiness)();
+    let parts = state.readiness.parts();
     let ready = parts.values().all(|part| part.status == json::HealthStatus::Ok);
     let (code, status) = if ready {
         (StatusCode::OK, json::HealthStatus::Ok)

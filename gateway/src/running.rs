@@ -129,7 +129,6 @@ pub async fn start(
     let public = PublicAddresses::new(url, ssh, ssh_addr.port(), &records.settings);
     let tunnels = Tunnels::start(Arc::clone(&store), records);
     let readiness = Readiness::new(Arc::clone(&store));
-    let parts = readiness.clone();
     let router = router(ApiState {
         tunnels: tunnels.clone(),
         tokens,
@@ -137,7 +136,7 @@ pub async fn start(
         host_keys: vec![identity.host_key_fingerprint],
         tls_pins: identity.tls_pins,
         public,
-        readiness: Box::new(move || parts.parts()),
+        readiness: readiness.clone(),
     });
     let policy = Policy {
         plain_http: config.plain_http,
