@@ -277,9 +277,18 @@ enum CheckIns {
 #[derive(Debug)]
 enum Tunnel {
     Closed,
-    Connecting { attempt: Attempt, offer: OfferId },
+    /// Streams may be told of before the welcome: they are served by tasks of their own.
+    Connecting {
+        attempt: Attempt,
+        offer: OfferId,
+        streams: usize,
+    },
     Open(Live),
-    Closing { live: Live, phase: Phase, until: Instant },
+    Closing {
+        live: Live,
+        phase: Phase,
+        until: Instant,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -456,7 +465,7 @@ impl Lifecycle {
             Tunnel::Closed | Tunnel::Closing { phase: Phase::Leaving, .. } => {
                 self.attempts += 1;
                 let attempt = Attempt(self.attempts);
-                self.tunnel = Tunnel::Connecting { attempt, offer: offer.id };
+                self.tunnel = Tunnel::Connecting { attempt, offer: offer.id, streams: 0 };
                 out.push(Command::OpenTunnel(attempt, offer));
             }
             Tunnel::Connecting { .. } => out.push(Command::Tell(Notice::OfferIgnored)),
@@ -477,8 +486,8 @@ impl Lifecycle {
     ) {
         match self.tunnel {
             Tunnel::Closed => {}
-            Tunnel::Connecting { attempt: current, offer } if current == attempt => {
-                self.while_connecting(attempt, offer, event, now, roll, out);
+            Tunnel::Connecting { attempt: current, offer, streams } if current == attempt => {
+                self.while_connecting(attempt, (offer, streams), event, now, roll, out);
             }
             Tunnel::Open(live) if live.attempt == attempt => self.while_open(live, event, now, roll, out),
             Tunnel::Closing { live, phase, until } if live.attempt == attempt => {
@@ -491,7 +500,7 @@ impl Lifecycle {
     fn while_connecting(
         &mut self,
         attempt: Attempt,
-        offer: OfferId,
+        (offer, streams): (OfferId, usize),
         event: TunnelEvent,
         now: Instant,
         roll: Roll,
@@ -501,15 +510,20 @@ impl Lifecycle {
             TunnelEvent::Opened { idle_timeout } => {
                 out.push(Command::Tell(Notice::TunnelOpened));
                 self.last_failure = None;
-                self.tunnel =
-                    Tunnel::Open(Live { attempt, since: now, streams: 0, active: now, idle_timeout });
+                self.tunnel = Tunnel::Open(Live { attempt, since: now, streams, active: now, idle_timeout });
                 return;
             }
             TunnelEvent::Failed(failure) => failure,
             TunnelEvent::Ended { reason } => Failure { reason, lasting: false },
+            TunnelEvent::StreamStarted => {
+                self.tunnel = Tunnel::Connecting { attempt, offer, streams: streams + 1 };
+                return;
+            }
+            TunnelEvent::StreamEnded => {
+                self.tunnel = Tunnel::Connecting { attempt, offer, streams: streams.saturating_sub(1) };
+                return;
+            }
             TunnelEvent::IdleTimeout(_)
-            | TunnelEvent::StreamStarted
-            | TunnelEvent::StreamEnded
             | TunnelEvent::Held
             | TunnelEvent::SnapshotWanted
             | TunnelEvent::CloseGranted
