@@ -161,7 +161,8 @@ pub async fn start(
     });
     info!(
         version = env!("CARGO_PKG_VERSION"), api = %api_addr, ssh = %ssh_addr,
-        host_key = %identity.host_key_fingerprint, tls = %identity.tls_fingerprint, "gateway is up"
+        host_key_fingerprint = %identity.host_key_fingerprint, tls_fingerprint = %identity.tls_fingerprint,
+        "gateway is ready"
     );
     let grace = config.drain_grace;
     Ok(Running { api_addr, ssh_addr, tunnels, readiness, certificate, http_stop, ssh_stop, tasks, grace })
@@ -202,7 +203,7 @@ impl Running {
         let cut = self.tunnels.live_streams();
         self.http_stop.now.cancel();
         if cut > 0 {
-            warn!(streams = cut, "cut streams that were live after the grace");
+            warn!(cut, "cut streams that were live after the grace");
         }
         let ended = async { while self.tasks.join_next().await.is_some() {} };
         if timeout(CUT_TIMEOUT, ended).await.is_err() {

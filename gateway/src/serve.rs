@@ -100,7 +100,7 @@ async fn hurry_on_second(signals: &mut Signals, hurry: &CancellationToken) {
 fn reload(running: &Running, folder: &DataDir, config: &Config) {
     match Identity::load(folder, config) {
         Ok(identity) => {
-            info!(tls = %identity.tls_fingerprint, "read the TLS certificate anew");
+            info!(tls_fingerprint = %identity.tls_fingerprint, "read the TLS certificate anew");
             running.replace_certificate(identity.tls);
         }
         Err(error) => error!(%error, "kept the old TLS certificate"),
