@@ -10,7 +10,10 @@ use std::path::{Path, PathBuf};
 
 use tracing::warn;
 
-const LOCK_FILE: &str = "lock";
+/// The file whose lock keeps a second process out.
+pub(crate) const LOCK_FILE: &str = "lock";
+/// Folder inside a data folder while a backup is being restored into it: where it exists, the rest is not complete.
+pub(crate) const RESTORING: &str = ".restoring";
 const FOLDER_MODE: u32 = 0o700;
 const SECRET_MODE: u32 = 0o600;
 /// The permission bits of group and others.
@@ -51,6 +54,12 @@ pub enum DataDirError {
         /// The folder.
         path: PathBuf,
     },
+    /// A restore did not come to its end there.
+    #[error("the data folder {path} is half restored: empty it, and restore the backup again")]
+    HalfRestored {
+        /// The folder.
+        path: PathBuf,
+    },
 }
 
 impl DataDir {
@@ -63,6 +72,9 @@ impl DataDir {
         options.create(true).write(true).truncate(false).mode(SECRET_MODE);
         let lock = options.open(path.join(LOCK_FILE)).map_err(failed)?;
         match lock.try_lock() {
+            Ok(()) if path.join(RESTORING).exists() => {
+                Err(DataDirError::HalfRestored { path: path.to_owned() })
+            }
             Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(DataDirError::InUse { path: path.to_owned() }),
             Err(TryLockError::Error(source)) => Err(failed(source)),

@@ -7,6 +7,7 @@
 //! | [`identity`] | host key, TLS key and certificate |
 //! | [`domain`] | PURE: edge records, one tunnel's machine, the registry of all, the check-in decision |
 //! | [`store`] | durable state: the trait, sled |
+//! | [`backup`] | everything that a gateway must keep, in one file, and back |
 //! | [`tunnels`] | the one task that owns the registry and runs its commands |
 //! | [`link`] | one live tunnel and its streams |
 //! | [`http`] | port 9000: check-ins, admin API, services through their tunnels |
@@ -16,6 +17,7 @@
 //! | [`serve`] | `tidegate serve` as a process |
 //! | [`cli`] | the command line: the operator's side |
 
+pub mod backup;
 pub mod cli;
 pub mod config;
 pub mod data_dir;

@@ -44,16 +44,15 @@ const SETTLE_BUFFER: usize = 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process has it.
-    #[error("the database in {} is in use by another process: stop that one first", dir.display())]
+    #[error("the database in {dir} is in use by another process: stop that one first")]
     Locked {
         /// Its folder.
         dir: PathBuf,
     },
     /// A newer release wrote it.
     #[error(
-        "the database in {} has format {found}, and this tidegate reads formats up to {FORMAT}: start the newer \
-         tidegate, or restore a backup that this one made",
-        dir.display()
+        "the database in {dir} has format {found}, and this tidegate reads formats up to {FORMAT}: start the newer \
+         tidegate, or restore a backup that this one made"
     )]
     Newer {
         /// Its folder.
@@ -62,7 +61,7 @@ pub enum OpenError {
         found: u32,
     },
     /// It can't be read.
-    #[error("the database in {} is damaged: {reason}; restore a backup", dir.display())]
+    #[error("the database in {dir} is damaged: {reason}; restore a backup")]
     Damaged {
         /// Its folder.
         dir: PathBuf,
@@ -70,7 +69,7 @@ pub enum OpenError {
         reason: String,
     },
     /// The disk, its permissions, or the operating system's limits.
-    #[error("can't open the database in {}: {source}", dir.display())]
+    #[error("can't open the database in {dir}: {source}")]
     Io {
         /// Its folder.
         dir: PathBuf,
