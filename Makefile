@@ -15,7 +15,7 @@ test: ## installs what the tests need and runs them all
 check: ## format, lints, documentation, dependency policy, purity of the pure parts
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked
+	RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --document-private-items --locked
 	ci/dependency-policy
 	ci/purity
 
