@@ -468,7 +468,9 @@ impl Tunnel {
         let held = self.holds() > 0;
         match &mut self.state {
             State::Offered { expires, .. } if *expires <= now.instant => {
-                self.failure = Some("the agent was offered a tunnel and did not connect in time".to_owned());
+                // What an agent said of an earlier offer says more.
+                let silent = || "its agent was offered a tunnel and did not connect in time".to_owned();
+                self.failure.get_or_insert_with(silent);
                 self.fall_back(now);
             }
             State::Joining { link, deadline, .. } if *deadline <= now.instant => {

@@ -1,1 +1,525 @@
-//! The registry as a whole.
+//! The registry as the driver sees it: events in, commands out, commits in between.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use shared::id::{EdgeId, EdgeKey, InstanceId};
+use shared::wire::check_in::{Authorization, FailedOffer, Hello, Service, ServiceKind, TunnelState};
+
+use super::*;
+use crate::domain::tunnel::digest;
+
+struct Bench {
+    registry: Registry,
+    now: Now,
+    rng: StdRng,
+    next: u64,
+    /// What the store was asked to commit and has not done yet.
+    commits: VecDeque<Ticket>,
+    check_ins: Vec<(Token, Result<Decision, CheckInRefusal>)>,
+    changes: Vec<(Token, Result<(), AdminError>)>,
+    others: Vec<Command>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let now = Now { instant: Instant::now(), wall: Timestamp(1_000_000) };
+        Self {
+            registry: Registry::new(Records::default(), now),
+            now,
+            rng: StdRng::seed_from_u64(7),
+            next: 0,
+            commits: VecDeque::new(),
+            check_ins: Vec::new(),
+            changes: Vec::new(),
+            others: Vec::new(),
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        let mut out = Vec::new();
+        self.registry.handle(event, self.now, &mut self.rng, &mut out);
+        for command in out {
+            match command {
+                Command::Commit { ticket, .. } => self.commits.push_back(ticket),
+                Command::CheckIn { token, answer } => self.check_ins.push((token, answer)),
+                Command::Change { token, answer } => self.changes.push((token, answer)),
+                other => self.others.push(other),
+            }
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now.instant += time;
+        self.now.wall.0 += time.as_millis() as u64;
+        self.handle(Event::Tick);
+    }
+
+    fn token(&mut self) -> Token {
+        self.next += 1;
+        Token(self.next)
+    }
+
+    fn commit(&mut self, result: Result<(), StoreError>) {
+        let ticket = self.commits.pop_front().expect("a commit is under way");
+        self.handle(Event::Committed { ticket, result });
+    }
+
+    fn change(&mut self, request: Request) -> Token {
+        let token = self.token();
+        self.handle(Event::Change { token, request });
+        token
+    }
+
+    fn create(&mut self, text: &str) -> EdgeKey {
+        let key = EdgeKey::from_bytes([self.next as u8 + 1; 32]);
+        let new = admin::CreateEdge {
+            name: name(text),
+            cluster: false,
+            interval_s: None,
+            idle_timeout_s: None,
+            tags: vec![],
+        };
+        self.change(Request::Create { new, endpoint: EndpointId::random(), key: key.digest() });
+        self.commit(Ok(()));
+        assert!(self.changes.pop().expect("answered").1.is_ok());
+        key
+    }
+
+    fn send(&mut self, agent: &Agent, body: CheckIn) -> Token {
+        let token = self.token();
+        let who = agent.identity();
+        let origin = Origin { address: IpAddr::V4(Ipv4Addr::LOCALHOST), ssh: "gate:8000".into() };
+        self.handle(Event::CheckIn { token, who, body, origin });
+        token
+    }
+
+    fn answer(&mut self, token: Token) -> Option<Result<Decision, CheckInRefusal>> {
+        let position = self.check_ins.iter().position(|(of, _)| *of == token)?;
+        Some(self.check_ins.remove(position).1)
+    }
+
+    /// A check-in that is answered at once.
+    fn check_in(&mut self, agent: &Agent, body: CheckIn) -> Result<Decision, CheckInRefusal> {
+        let token = self.send(agent, body);
+        self.answer(token).expect("answered at once")
+    }
+
+    fn joined(&mut self, text: &str) -> Agent {
+        let agent = Agent::new(self.create(text));
+        let token = self.send(&agent, agent.hello());
+        self.commit(Ok(()));
+        assert!(matches!(self.answer(token), Some(Ok(Decision::NotNeeded { .. }))));
+        agent
+    }
+
+    fn want(&mut self, edge: &str, service: &str) -> WaiterId {
+        self.next += 1;
+        let waiter = WaiterId(self.next);
+        let service = Some(service.parse().expect("a label"));
+        self.handle(Event::Want { waiter, edge: name(edge), service });
+        waiter
+    }
+
+    fn log_in(&mut self, offer: &Offer) -> Option<Admitted> {
+        let token = self.token();
+        let (username, password) = (offer.username.clone(), digest(&offer.password));
+        self.handle(Event::LogIn { token, username, password });
+        match self.others.pop() {
+            Some(Command::LogIn { token: of, answer }) if of == token => answer,
+            other => panic!("a login is answered at once, not with {other:?}"),
+        }
+    }
+
+    /// A joined agent's tunnel, open, with one waiter let through.
+    fn open(&mut self, edge: &str, agent: &Agent) -> LinkId {
+        let waiter = self.want(edge, "web");
+        let Ok(Decision::Needed { offer, .. }) = self.check_in(agent, CheckIn::default()) else {
+            panic!("it is needed")
+        };
+        let admitted = self.log_in(&offer).expect("the offer is good");
+        let link = admitted.link;
+        self.handle(Event::LinkUp { link, services: admitted.services });
+        assert!(self.take(|command| matches!(command, Command::Grant { waiter: of, .. } if *of == waiter)));
+        link
+    }
+
+    fn take(&mut self, which: impl Fn(&Command) -> bool) -> bool {
+        let before = self.others.len();
+        self.others.retain(|command| !which(command));
+        self.others.len() < before
+    }
+
+    fn denied(&mut self, waiter: WaiterId) -> OpenError {
+        let position = self
+            .others
+            .iter()
+            .position(|command| matches!(command, Command::Deny { waiter: of, .. } if *of == waiter))
+            .expect("denied");
+        match self.others.remove(position) {
+            Command::Deny { error, .. } => error,
+            other => panic!("looked for a denial, found {other:?}"),
+        }
+    }
+}
+
+struct Agent {
+    edge_id: EdgeId,
+    key: EdgeKey,
+    instance: InstanceId,
+}
+
+impl Agent {
+    fn new(key: EdgeKey) -> Self {
+        Self { edge_id: EdgeId::random(), key, instance: InstanceId::random() }
+    }
+
+    fn identity(&self) -> Identity {
+        let authorization = Authorization { edge_id: self.edge_id, key: self.key.clone() };
+        Identity { authorization, instance: self.instance }
+    }
+
+    fn hello(&self) -> CheckIn {
+        let service = Service {
+            name: "web".parse().expect("a label"),
+            kind: ServiceKind::Http,
+            target: "http://x".into(),
+        };
+        let hello = Hello {
+            agent: "0.1.0".into(),
+            protocol: 1,
+            hostname: "till".into(),
+            services: vec![service],
+            tunnel: TunnelState::Closed,
+        };
+        CheckIn { hello: Some(hello), failed: None }
+    }
+}
+
+fn name(text: &str) -> EdgeName {
+    text.parse().expect("a label")
+}
+
+fn full() -> Result<(), StoreError> {
+    Err(StoreError::Full)
+}
+
+#[test]
+fn first_of_many_racing_agents_is_bound_and_the_others_are_refused_after_its_commit() {
+    let mut bench = Bench::new();
+    let key = bench.create("shop");
+    let agents: Vec<_> = (0..100).map(|_| Agent::new(key.clone())).collect();
+    let tokens: Vec<_> = agents.iter().map(|agent| bench.send(agent, agent.hello())).collect();
+    assert!(bench.check_ins.is_empty(), "nobody is answered before the binding is durable");
+    assert_eq!(bench.commits.len(), 1);
+    bench.commit(Ok(()));
+    for (number, token) in tokens.into_iter().enumerate() {
+        let answer = bench.answer(token).expect("answered");
+        match number {
+            0 => assert!(matches!(answer, Ok(Decision::NotNeeded { .. }))),
+            _ => assert!(matches!(answer, Err(CheckInRefusal::BoundToAnother)), "agent {number}"),
+        }
+    }
+}
+
+#[test]
+fn binding_that_could_not_be_stored_binds_nobody_and_the_next_may_try() {
+    let mut bench = Bench::new();
+    let key = bench.create("shop");
+    let (first, second) = (Agent::new(key.clone()), Agent::new(key));
+    let one = bench.send(&first, first.hello());
+    let two = bench.send(&second, second.hello());
+    bench.commit(full());
+    assert!(matches!(bench.answer(one), Some(Err(CheckInRefusal::Store(StoreError::Full)))));
+    bench.commit(Ok(()));
+    assert!(matches!(bench.answer(two), Some(Ok(_))));
+    assert!(matches!(bench.check_in(&first, CheckIn::default()), Err(CheckInRefusal::BoundToAnother)));
+}
+
+#[test]
+fn too_many_waiting_for_one_binding_are_told_to_come_again() {
+    let mut bench = Bench::new();
+    let key = bench.create("shop");
+    let tokens: Vec<_> = (0..MAX_PARKED + 1)
+        .map(|_| {
+            let agent = Agent::new(key.clone());
+            bench.send(&agent, agent.hello())
+        })
+        .collect();
+    let last = *tokens.last().expect("many");
+    assert!(matches!(bench.answer(last), Some(Err(CheckInRefusal::Busy { .. }))));
+}
+
+#[test]
+fn unknown_keys_other_protocols_and_second_instances_are_refused() {
+    let mut bench = Bench::new();
+    let agent = bench.joined("shop");
+    let stranger = Agent::new(EdgeKey::from_bytes([99; 32]));
+    assert!(matches!(bench.check_in(&stranger, CheckIn::default()), Err(CheckInRefusal::UnknownKey)));
+    let mut newer = agent.hello();
+    newer.hello.as_mut().expect("a hello").protocol = 2;
+    let refused = bench.check_in(&agent, newer);
+    assert!(matches!(refused, Err(CheckInRefusal::Protocol { supported: 1, offered: 2 })));
+    let twin = Agent { edge_id: agent.edge_id, key: agent.key.clone(), instance: InstanceId::random() };
+    let refused = bench.check_in(&twin, twin.hello());
+    assert!(matches!(refused, Err(CheckInRefusal::SecondInstance { hostname }) if hostname == "till"));
+    bench.pass(Duration::from_secs(16));
+    assert!(bench.check_in(&twin, twin.hello()).is_ok(), "the first fell silent");
+}
+
+#[test]
+fn protocol_that_is_not_ours_takes_no_free_key() {
+    let mut bench = Bench::new();
+    let agent = Agent::new(bench.create("shop"));
+    let mut newer = agent.hello();
+    newer.hello.as_mut().expect("a hello").protocol = 2;
+    assert!(matches!(bench.check_in(&agent, newer), Err(CheckInRefusal::Protocol { .. })));
+    assert!(bench.commits.is_empty());
+}
+
+#[test]
+fn answer_is_short_while_nothing_changes() {
+    let mut bench = Bench::new();
+    let agent = bench.joined("shop");
+    assert!(matches!(bench.check_in(&agent, CheckIn::default()), Ok(Decision::Unchanged)));
+    assert!(
+        matches!(bench.check_in(&agent, agent.hello()), Ok(Decision::NotNeeded { .. })),
+        "a new connection"
+    );
+    bench
+        .change(Request::Settings { change: admin::Settings { interval_s: Some(30), ..Default::default() } });
+    assert!(matches!(bench.check_in(&agent, CheckIn::default()), Ok(Decision::Unchanged)), "not stored yet");
+    bench.commit(Ok(()));
+    let answer = bench.check_in(&agent, CheckIn::default());
+    assert!(
+        matches!(answer, Ok(Decision::NotNeeded { interval, .. }) if interval == Duration::from_secs(30))
+    );
+    assert!(matches!(bench.check_in(&agent, CheckIn::default()), Ok(Decision::Unchanged)));
+}
+
+#[test]
+fn agent_that_the_gateway_forgot_is_asked_for_its_hello_before_it_gets_an_offer() {
+    let mut bench = Bench::new();
+    let agent = bench.joined("shop");
+    let records = Records {
+        edges: vec![bench.registry.edge(&name("shop")).expect("there").record.clone()],
+        ..Records::default()
+    };
+    bench.registry = Registry::new(records, bench.now);
+    bench.want("shop", "web");
+    let answer = bench.check_in(&agent, CheckIn::default());
+    assert!(matches!(answer, Ok(Decision::NotNeeded { hello_wanted: true, .. })));
+    assert!(matches!(bench.check_in(&agent, agent.hello()), Ok(Decision::Needed { .. })));
+}
+
+#[test]
+fn request_waits_for_the_tunnel_and_goes_through_it() {
+    let mut bench = Bench::new();
+    let agent = bench.joined("shop");
+    let link = bench.open("shop", &agent);
+    let edge = bench.registry.edge(&name("shop")).expect("there");
+    assert_eq!(edge.tunnel.link(), Some(link));
+    assert_eq!(view_status(&bench), admin::EdgeStatus::TunnelOpen);
+    bench.handle(Event::StreamEnded { link });
+    bench.handle(Event::AskClose { link });
+    assert!(bench.take(|command| matches!(command, Command::Tell { message: ToAgent::CloseGranted, .. })));
+    bench.handle(Event::LinkDown { link, reason: "idle".into() });
+    assert_eq!(view_status(&bench), admin::EdgeStatus::Online);
+}
+
+fn view_status(bench: &Bench) -> admin::EdgeStatus {
+    let edge = bench.registry.edge(&name("shop")).expect("there");
+    crate::domain::view::edge(&bench.registry, edge, bench.now).status
+}
+
+#[test]
+fn unknown_service_is_refused_without_waking_the_edge() {
+    let mut bench = Bench::new();
+    let agent = bench.joined("shop");
+    let waiter = bench.want("shop", "db");
+    let error = bench.denied(waiter);
+    assert!(matches!(error, OpenError::NoSuchService { available, .. } if available == "web"));
+    assert!(
+        matches!(bench.check_in(&agent, CheckIn::default()), Ok(Decision::Unchanged)),
+        "the flag is down"
+    );
+    let waiter = bench.want("nowhere", "web");
+    assert!(matches!(bench.denied(waiter), OpenError::NoSuchEdge(_)));
+}
+
+#[test]
+fn who_waited_in_vain_learns_why() {
+    let mut bench = Bench::new();
+    let reason = |bench: &mut Bench| {
+        let waiter = bench.want("shop", "web");
+        bench.pass(Duration::from_secs(20));
+        match bench.denied(waiter) {
+            OpenError::NoTunnel { waited_s: 20, reason, .. } => reason,
+            other => panic!("{other}"),
+        }
+    };
+    let agent = Agent::new(bench.create("shop"));
+    assert!(reason(&mut bench).contains("no agent has ever joined"));
+    bench.send(&agent, agent.hello());
+    bench.commit(Ok(()));
+    bench.pass(Duration::from_secs(60));
+    assert_eq!(reason(&mut bench), "its agent was last seen at 1970-01-01T00:17:00Z");
+    let waiter = bench.want("shop", "web");
+    let Ok(Decision::Needed { offer, .. }) = bench.check_in(&agent, CheckIn::default()) else {
+        panic!("needed")
+    };
+    let failed = Some(FailedOffer { offer: offer.id, reason: "its host key is not pinned".into() });
+    let answer = bench.check_in(&agent, CheckIn { hello: None, failed });
+    assert!(matches!(answer, Ok(Decision::Needed { offer: next, .. }) if next.id != offer.id));
+    bench.pass(Duration::from_secs(20));
+    let OpenError::NoTunnel { reason, .. } = bench.denied(waiter) else { panic!("no tunnel") };
+    assert!(reason.contains("its host key is not pinned"), "{reason}");
+}
+
+#[test]
+fn deleted_edge_is_gone_from_everywhere_and_its_name_is_free() {
+    let mut bench = Bench::new();
+    let agent = bench.joined("shop");
+    let link = bench.open("shop", &agent);
+    let token = bench.change(Request::Delete { edge: name("shop") });
+    assert!(bench.take(|command| matches!(command, Command::Close { link: of, .. } if *of == link)));
+    let parked = bench.send(&agent, CheckIn::default());
+    assert!(bench.check_ins.is_empty() && bench.changes.is_empty(), "not durable yet");
+    bench.commit(Ok(()));
+    assert!(matches!(bench.changes.pop(), Some((of, Ok(()))) if of == token));
+    assert!(matches!(bench.answer(parked), Some(Err(CheckInRefusal::UnknownKey))));
+    bench.handle(Event::LinkDown { link, reason: "revoked".into() });
+    let registry = &bench.registry;
+    assert!(registry.edges.is_empty() && registry.by_name.is_empty() && registry.by_key.is_empty());
+    assert!(registry.by_username.is_empty() && registry.by_link.is_empty() && registry.deadlines.is_empty());
+    bench.create("shop");
+}
+
+#[test]
+fn deletion_that_could_not_be_stored_leaves_the_edge() {
+    let mut bench = Bench::new();
+    let agent = bench.joined("shop");
+    bench.change(Request::Delete { edge: name("shop") });
+    bench.commit(full());
+    assert!(matches!(bench.changes.pop(), Some((_, Err(AdminError::Store(StoreError::Full))))));
+    assert!(bench.check_in(&agent, CheckIn::default()).is_ok());
+}
+
+#[test]
+fn dissociated_key_can_be_claimed_anew_by_another_and_not_used_by_the_first() {
+    let mut bench = Bench::new();
+    let first = bench.joined("shop");
+    let link = bench.open("shop", &first);
+    bench.change(Request::Dissociate { edge: name("shop") });
+    assert!(bench.take(|command| matches!(command, Command::Close { link: of, .. } if *of == link)));
+    bench.commit(Ok(()));
+    let second = Agent::new(first.key.clone());
+    let token = bench.send(&second, second.hello());
+    bench.commit(Ok(()));
+    assert!(matches!(bench.answer(token), Some(Ok(_))));
+    assert!(matches!(bench.check_in(&first, CheckIn::default()), Err(CheckInRefusal::BoundToAnother)));
+}
+
+#[test]
+fn name_belongs_to_one_edge_also_while_its_creation_is_being_stored() {
+    let mut bench = Bench::new();
+    bench.create("shop");
+    let request = |key: u8, text: &str| Request::Create {
+        new: admin::CreateEdge {
+            name: name(text),
+            cluster: false,
+            interval_s: None,
+            idle_timeout_s: None,
+            tags: vec![],
+        },
+        endpoint: EndpointId::random(),
+        key: KeyDigest([key; 32]),
+    };
+    bench.change(request(50, "shop"));
+    assert!(matches!(bench.changes.pop(), Some((_, Err(AdminError::NameTaken(_))))));
+    bench.change(request(51, "depot"));
+    bench.change(request(52, "depot"));
+    assert!(matches!(bench.changes.pop(), Some((_, Err(AdminError::NameTaken(_))))));
+    bench.commit(full());
+    bench.changes.clear();
+    bench.change(request(53, "depot"));
+    bench.commit(Ok(()));
+    assert!(matches!(bench.changes.pop(), Some((_, Ok(())))), "a failed creation frees its name");
+    let rename = admin::ChangeEdge { name: Some(name("shop")), ..Default::default() };
+    bench.change(Request::Update { edge: name("depot"), change: rename });
+    assert!(matches!(bench.changes.pop(), Some((_, Err(AdminError::NameTaken(_))))));
+}
+
+#[test]
+fn renamed_edge_keeps_its_agent_and_its_tunnel() {
+    let mut bench = Bench::new();
+    let agent = bench.joined("shop");
+    let link = bench.open("shop", &agent);
+    let change = admin::ChangeEdge { name: Some(name("store")), ..Default::default() };
+    bench.change(Request::Update { edge: name("shop"), change });
+    bench.commit(Ok(()));
+    assert!(bench.registry.edge(&name("shop")).is_err());
+    assert_eq!(bench.registry.edge(&name("store")).expect("renamed").tunnel.link(), Some(link));
+    assert!(bench.check_in(&agent, CheckIn::default()).is_ok());
+}
+
+#[test]
+fn changes_of_one_edge_happen_one_after_the_other() {
+    let mut bench = Bench::new();
+    bench.create("shop");
+    let tagged = |tag: &str| Request::Update {
+        edge: name("shop"),
+        change: admin::ChangeEdge { tags: Some(vec![tag.to_owned()]), ..Default::default() },
+    };
+    bench.change(tagged("one"));
+    bench.change(tagged("two"));
+    assert_eq!(bench.commits.len(), 1);
+    bench.commit(Ok(()));
+    bench.commit(Ok(()));
+    assert_eq!(bench.registry.edge(&name("shop")).expect("there").record.tags, ["two"]);
+    assert_eq!(bench.changes.len(), 2);
+}
+
+#[test]
+fn values_out_of_bounds_are_refused_with_their_name() {
+    let mut bench = Bench::new();
+    bench.create("shop");
+    for (change, field) in [
+        (admin::ChangeEdge { interval_s: Some(Some(0)), ..Default::default() }, "interval_s"),
+        (admin::ChangeEdge { idle_timeout_s: Some(Some(9)), ..Default::default() }, "idle_timeout_s"),
+        (admin::ChangeEdge { tags: Some(vec!["a,b".into()]), ..Default::default() }, "tags"),
+    ] {
+        bench.change(Request::Update { edge: name("shop"), change });
+        let answer = bench.changes.pop().expect("answered").1;
+        assert!(matches!(&answer, Err(AdminError::Invalid(text)) if text.contains(field)), "{answer:?}");
+    }
+    assert!(bench.commits.is_empty());
+}
+
+#[test]
+fn drain_turns_away_who_waits_and_who_comes() {
+    let mut bench = Bench::new();
+    let agent = bench.joined("shop");
+    let waiting = bench.want("shop", "web");
+    bench.handle(Event::Drain);
+    assert!(matches!(bench.denied(waiting), OpenError::Refused { .. }));
+    let late = bench.want("shop", "web");
+    assert!(matches!(bench.denied(late), OpenError::Refused { .. }));
+    let answer = bench.check_in(&agent, CheckIn::default());
+    assert!(!matches!(answer, Ok(Decision::Needed { .. })), "no new tunnels");
+}
+
+#[test]
+fn tick_touches_only_edges_that_are_due() {
+    let mut bench = Bench::new();
+    for number in 0..50 {
+        bench.create(&format!("shop-{number}"));
+    }
+    assert_eq!(bench.registry.deadline(), None);
+    bench.want("shop-7", "web");
+    assert_eq!(bench.registry.deadlines.len(), 1);
+    assert_eq!(bench.registry.deadline(), Some(bench.now.instant + Duration::from_secs(20)));
+    bench.pass(Duration::from_secs(20));
+    assert_eq!(bench.registry.deadline(), None);
+}
