@@ -13,6 +13,7 @@
 //! | EOF received | what is queued is written, then the local write side is shut down |
 //! | both directions done | CLOSE |
 //! | local error | CLOSE at once, without EOF |
+//! | local end of file, then nobody reads any more | CLOSE at once |
 //! | CLOSE without EOF, or the connection is gone | what is queued is written, then the local end is reset |
 //! | CLOSE after EOF | what is queued is written, then the local end is closed |
 //! | more messages than credit allows | the stream is reset on both sides |
@@ -59,6 +60,12 @@ pub trait Local: AsyncRead + AsyncWrite + Send + Unpin + 'static {
     /// Ends the connection so that its peer sees a reset, not an orderly end, where that can be told apart (TCP: RST by
     /// SO_LINGER 0). Called once, right before the drop.
     fn reset(&mut self);
+
+    /// Ready once nobody will read what is written, where that shows without a write. Asked after the local end's end of
+    /// file only: before that, reading tells.
+    fn poll_gone(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
 }
 
 impl Local for TcpStream {
@@ -164,6 +171,9 @@ where
                     outbound_done = true;
                 }
                 () = &mut acknowledging => {}
+                () = poll_fn(|cx| poll_local(&local, |local| local.get_mut().poll_gone(cx))), if outbound_done => {
+                    break false;
+                }
                 result = inbound.write(), if inbound.has_work() => match result {
                     Ok(messages) => if flow == Flow::Credit {
                         acknowledger.add(messages);

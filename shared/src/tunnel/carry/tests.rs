@@ -176,6 +176,7 @@ async fn bytes_pass_both_ways_and_each_direction_ends_by_itself() {
     within(far.read_to_end(&mut received)).await.expect("an orderly end");
     assert!(received == expected, "what arrives is what was sent");
     far.write_all(b"answer after the end of the question").await.expect("taken");
+    far.shutdown().await.expect("closed");
     drop(far);
     assert_eq!(within(asking).await.expect("no panic"), b"answer after the end of the question");
     let [near_end, far_end] = ends;
@@ -246,11 +247,32 @@ async fn many_tiny_messages_pass() {
             far.write_all(&[byte]).await.expect("taken");
             tokio::task::yield_now().await;
         }
+        far.shutdown().await.expect("closed");
     });
     let mut received = Vec::new();
     within(near.read_to_end(&mut received)).await.expect("an orderly end");
     assert_eq!(received, pattern(3000));
     writer.await.expect("no panic");
+}
+
+#[tokio::test]
+async fn local_end_that_is_given_up_closes_the_stream_though_nothing_is_written_to_it() {
+    for half_closed in [false, true] {
+        let mut tunnel = Tunnel::new().await;
+        let Stream { mut near, mut far, ends } = tunnel.stream().await;
+        if half_closed {
+            near.shutdown().await.expect("half-closed");
+            within(far.read_to_end(&mut Vec::new())).await.expect("an orderly end");
+        }
+        drop(near);
+        let [near_end, far_end] = ends;
+        assert!(!within(near_end).await.expect("no panic").orderly);
+        if half_closed {
+            within(far_end).await.expect("no panic");
+        } else {
+            assert!(within(far.read_to_end(&mut Vec::new())).await.is_err(), "the far end sees a reset");
+        }
+    }
 }
 
 #[tokio::test]
