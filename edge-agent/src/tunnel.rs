@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use russh::client::{self, Handle};
-use russh::{Channel, ChannelStream, Disconnect};
+use russh::{Channel, ChannelStream, Disconnect, SshId};
 use shared::dial::{DialError, Dialer};
 use shared::envelope::{self, Credentials, EnvelopeError};
 use shared::fingerprint::HostKeyFingerprint;
@@ -197,8 +197,12 @@ async fn open(attempt: Attempt, offer: &Offer, site: &Site, events: &Events) -> 
     Ok(Open { ssh, streams, reader, writer, idle_timeout, end })
 }
 
+/// By its beginning the gateway knows that this end speaks control and credit.
+const CLIENT_ID: &str = concat!("SSH-2.0-TidegateAgent_", env!("CARGO_PKG_VERSION"));
+
 fn ssh_config() -> Arc<client::Config> {
     Arc::new(client::Config {
+        client_id: SshId::Standard(CLIENT_ID.into()),
         limits: limits(),
         window_size: WINDOW,
         maximum_packet_size: MAX_PACKET,
