@@ -158,6 +158,30 @@ async fn damaged_snapshots_are_thrown_away_and_the_records_live_on() {
     assert_eq!(store.snapshot(edge(1).endpoint).await.expect("readable"), Some(snapshot(9_000)));
 }
 
+#[tokio::test]
+async fn damage_at_any_one_place_is_never_a_panic() {
+    const PLACES: usize = 60;
+    let place = place();
+    let store = place.open().await;
+    for number in 0..300 {
+        store.commit(vec![Change::PutEdge(edge(number))]).await.expect("written");
+    }
+    store.close().await;
+    let file = place.path().join("records/db");
+    let whole = fs::read(&file).expect("readable");
+    for at in (0..PLACES).map(|number| number * whole.len() / PLACES) {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0xff;
+        fs::write(&file, damaged).expect("written");
+        match SledStore::open(place.path(), CACHE) {
+            Ok(store) => store.close().await,
+            Err(error) => {
+                assert!(matches!(error, OpenError::Damaged { .. } | OpenError::Io { .. }), "{error}")
+            }
+        }
+    }
+}
+
 /// sled writes pages over 128 KiB to files of their own, which it never syncs.
 #[tokio::test]
 async fn no_page_is_ever_so_long_that_sled_keeps_it_in_an_unsynced_file() {
@@ -173,7 +197,7 @@ async fn no_page_is_ever_so_long_that_sled_keeps_it_in_an_unsynced_file() {
             let room = MAX_VALUE - writes[0].1.as_ref().map_or(0, Vec::len);
             let longest = EdgeRecord { tags: vec!["x".repeat(room)], ..edge(number) };
             store.commit(vec![Change::PutEdge(longest)]).await.expect("written");
-            if number % 15 == 0 {
+            if number.is_multiple_of(15) {
                 store
                     .put_snapshot(edge(number).endpoint, snapshot(1_000_000 - round))
                     .await
