@@ -16,7 +16,7 @@ use crate::process::{Log, Process, binary};
 use crate::wait::{SOON, until};
 
 /// Message of the log record that names the gateway's addresses and keys.
-const READY: &str = "gateway is ready";
+const READY: &str = "gateway is up";
 
 /// How to start a gateway.
 #[derive(Debug, Default)]
@@ -84,7 +84,6 @@ fn spawn(options: &GatewayOptions, directory: &Path, api: SocketAddr, ssh: Socke
     command.arg("--data-dir").arg(directory.join("data"));
     command.arg("--bootstrap-token-file").arg(directory.join("token"));
     command.args(["--api-addr", &api.to_string(), "--ssh-addr", &ssh.to_string()]);
-    command.args(["--metrics-addr", "127.0.0.1:0"]);
     command.args(&options.args).envs(options.envs.iter().cloned());
     Process::start("tidegate serve", command, log)
 }
@@ -105,7 +104,7 @@ impl Gateway {
         .await;
         self.api = address(&record, "api");
         self.ssh = address(&record, "ssh");
-        self.pin = record["tls_fingerprint"].as_str().map(|text| text.parse().expect("a fingerprint"));
+        self.pin = record["tls"].as_str().map(|text| text.parse().expect("a fingerprint"));
         let token =
             std::fs::read_to_string(self.directory.path().join("token")).expect("the token file was written");
         let http = match self.pin {

@@ -70,13 +70,13 @@ async fn values_out_of_bounds_are_refused_with_the_bounds() {
 #[tokio::test]
 async fn held_check_in_is_answered_in_the_moment_that_the_edge_is_wanted() {
     let gateway = Gateway::start().await;
-    gateway.admin.set(Settings { hold_s: Some(60), ..Settings::default() }).await;
+    gateway.admin.set(Settings { hold_s: Some(50), ..Settings::default() }).await;
     let edge = gateway.admin.create("shop").await;
-    let liar = Liar::new(&gateway.admin.http, &edge).preferring_wait(60);
+    let liar = Liar::new(&gateway.admin.http, &edge).preferring_wait(50);
     liar.check_in(&Liar::hello(&["web"])).await.expect(200);
     let held = tokio::spawn(async move { liar.check_in(&CheckIn::default()).await });
     gateway.admin.raise("shop").await;
     let answer =
-        tokio::time::timeout(SOON, held).await.expect("long before the 60 s are over").expect("no panic");
+        tokio::time::timeout(SOON, held).await.expect("long before the 50 s are over").expect("no panic");
     assert!(answer.expect(200).json::<Answer>().offer.is_some());
 }
