@@ -281,7 +281,8 @@ fn boolean(text: &str) -> Result<bool, String> {
 }
 
 /// Scheme, host and, optionally, port; agents and browsers add paths of their own.
-fn public_url(text: &str) -> Result<String, String> {
+/// Scheme, host and port of an API address, without a path.
+pub(crate) fn public_url(text: &str) -> Result<String, String> {
     let wrong =
         || "give scheme, host and port without a path, such as https://gate.example.com:9000".to_owned();
     let uri: http::Uri = text.parse().map_err(|_| wrong())?;
@@ -294,7 +295,8 @@ fn public_url(text: &str) -> Result<String, String> {
     Ok(format!("{scheme}://{authority}"))
 }
 
-fn host_and_port(text: &str) -> Result<String, String> {
+/// An address of a tunnel server as agents are told it.
+pub(crate) fn host_and_port(text: &str) -> Result<String, String> {
     text.parse::<HostPort>()
         .map(|address| address.to_string())
         .map_err(|_| "give HOST:PORT, such as gate.example.com:8000".into())

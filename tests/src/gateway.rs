@@ -16,7 +16,7 @@ use crate::process::{Log, Process, binary};
 use crate::wait::{SOON, until};
 
 /// Message of the log record that names the gateway's addresses and keys.
-const READY: &str = "gateway is up";
+const READY: &str = "gateway is ready";
 
 /// How to start a gateway.
 #[derive(Debug, Default)]
@@ -104,7 +104,7 @@ impl Gateway {
         .await;
         self.api = address(&record, "api");
         self.ssh = address(&record, "ssh");
-        self.pin = record["tls"].as_str().map(|text| text.parse().expect("a fingerprint"));
+        self.pin = record["tls_fingerprint"].as_str().map(|text| text.parse().expect("a fingerprint"));
         let token =
             std::fs::read_to_string(self.directory.path().join("token")).expect("the token file was written");
         let http = match self.pin {

@@ -65,7 +65,7 @@ async fn requests_at_the_moment_of_closing_are_answered() {
     for _ in 0..2 {
         site.get("web", "/hello").await.expect(200);
         let start = site.agent.log().len();
-        site.agent.log().wait_for_after(start, "closing", IDLE + SOON).await;
+        site.agent.log().wait_for_after(start, "the tunnel is idle", IDLE + SOON).await;
         let answers = join_all((0..2).map(|_| site.get("web", "/hello"))).await;
         for answer in answers {
             assert_eq!(answer.expect(200).text(), "hello");

@@ -6,10 +6,12 @@ use std::time::Duration;
 use axum::extract::State;
 use shared::wire::admin;
 
+use crate::config::{host_and_port, public_url};
 use crate::domain::edge::Settings;
 use crate::http::ApiState;
 use crate::http::body::Json;
 use crate::http::problem::Result;
+use crate::tunnels::AdminError;
 
 /// `GET /settings`.
 pub(super) async fn show(State(state): State<Arc<ApiState>>) -> axum::Json<admin::Settings> {
@@ -19,11 +21,27 @@ pub(super) async fn show(State(state): State<Arc<ApiState>>) -> axum::Json<admin
 /// `PATCH /settings`.
 pub(super) async fn change(
     State(state): State<Arc<ApiState>>,
-    Json(change): Json<admin::Settings>,
+    Json(mut change): Json<admin::Settings>,
 ) -> Result<axum::Json<admin::Settings>> {
+    check("public_url", &mut change.public_url, public_url)?;
+    check("public_ssh", &mut change.public_ssh, host_and_port)?;
     let settings = state.tunnels.change_settings(change).await?;
     state.public.update(&settings);
     Ok(axum::Json(to_wire(&settings)))
+}
+
+/// Join tokens are made of these addresses, so they are held to what the flags of the same names are held to. An empty
+/// text takes a setting back.
+fn check(
+    field: &str,
+    given: &mut Option<String>,
+    parse: impl Fn(&str) -> std::result::Result<String, String>,
+) -> std::result::Result<(), AdminError> {
+    if let Some(text) = given.as_mut().filter(|text| !text.is_empty()) {
+        *text = parse(text)
+            .map_err(|problem| AdminError::Invalid(format!("{field}: {text:?} is not valid: {problem}")))?;
+    }
+    Ok(())
 }
 
 fn to_wire(settings: &Settings) -> admin::Settings {
