@@ -12,21 +12,25 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
+pub use messages::{Admitted, Command, Decision, Event, Origin, Request, Ticket, Token};
 use shared::id::{EdgeName, EndpointId, KeyDigest, ServiceName};
 use shared::tunnel::control::ToAgent;
 use shared::wire::admin;
-use shared::wire::check_in::{CheckIn, Identity};
+use shared::wire::check_in::Identity;
+use waiting::{PATIENCE, Waiter, shutting_down};
 
 use super::Now;
-use super::edge::{Change, EdgeRecord, Records, Settings, Timestamp};
+use super::edge::{EdgeRecord, Records, Settings, Timestamp};
 use super::instances::{Instances, Rule};
-use super::refusal::{AdminError, CheckInRefusal, OpenError, StoreError};
-use super::tunnel::{self, LinkId, Offer, Phase, Tunnel, WaiterId};
+use super::refusal::{AdminError, CheckInRefusal};
+use super::tunnel::{self, LinkId, Tunnel, WaiterId};
 
 mod changes;
 mod check_in;
+mod messages;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 /// Events that may wait for one edge's durable change. A hundred agents that race for a fresh token fit well; beyond
 /// that, callers are told to come again.
@@ -34,243 +38,6 @@ const MAX_PARKED: usize = 256;
 
 /// What [`CheckInRefusal::Busy`] and [`AdminError::Busy`] tell.
 const BUSY_RETRY_S: u32 = 5;
-
-/// Who asks for a tunnel waits for two check-ins and this.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Refers to whoever waits for an answer; the driver knows who.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Token(pub u64);
-
-/// A durable change that is being committed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Ticket(pub u64);
-
-/// Where a check-in came from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
-    /// The agent's address.
-    pub address: std::net::IpAddr,
-    /// Where this agent reaches the tunnel server, `host:port`: what the operator configured, else the host by which the
-    /// agent addressed the API, with the tunnel server's port. It goes into the offer.
-    pub ssh: String,
-}
-
-/// What happens.
-#[derive(Debug)]
-pub enum Event {
-    /// An agent checks in.
-    CheckIn {
-        /// Who waits for the answer.
-        token: Token,
-        /// Its edge ID, key and instance.
-        who: Identity,
-        /// What it reports.
-        body: CheckIn,
-        /// Where it comes from.
-        origin: Origin,
-    },
-    /// A durable change is asked for.
-    Change {
-        /// Who waits for the answer.
-        token: Token,
-        /// Which.
-        request: Request,
-    },
-    /// The store is done with a commit.
-    Committed {
-        /// Which.
-        ticket: Ticket,
-        /// How it went.
-        result: Result<(), StoreError>,
-    },
-    /// An operator wants a stream to a service, or (without a service) the tunnel itself.
-    Want {
-        /// Who waits.
-        waiter: WaiterId,
-        /// Which edge.
-        edge: EdgeName,
-        /// Which service.
-        service: Option<ServiceName>,
-    },
-    /// A waiter went away.
-    GiveUp {
-        /// Who.
-        waiter: WaiterId,
-    },
-    /// A tunnel login.
-    LogIn {
-        /// Who waits for the answer.
-        token: Token,
-        /// SSH user name.
-        username: String,
-        /// Digest of the password.
-        password: KeyDigest,
-    },
-    /// An agent announced its services on its link.
-    LinkUp {
-        /// Which.
-        link: LinkId,
-        /// Its services. A stock client announces one after the other: each time all that it has so far.
-        services: Vec<ServiceName>,
-    },
-    /// A connection that was admitted ended.
-    LinkDown {
-        /// Which.
-        link: LinkId,
-        /// Why.
-        reason: String,
-    },
-    /// An agent asks whether it may close its idle tunnel.
-    AskClose {
-        /// Which link.
-        link: LinkId,
-    },
-    /// A stream ended.
-    StreamEnded {
-        /// Which link carried it.
-        link: LinkId,
-    },
-    /// The gateway takes no new work from now on.
-    Drain,
-    /// A deadline may have passed.
-    Tick,
-}
-
-/// A durable change, as an operator asks for it.
-#[derive(Clone, Debug)]
-pub enum Request {
-    /// A new edge; id and key were drawn by the driver.
-    Create {
-        /// What was asked for.
-        new: admin::CreateEdge,
-        /// Its public id.
-        endpoint: EndpointId,
-        /// Digest of its key.
-        key: KeyDigest,
-    },
-    /// Some of its fields.
-    Update {
-        /// Which edge.
-        edge: EdgeName,
-        /// What changes.
-        change: admin::ChangeEdge,
-    },
-    /// Free the binding.
-    Dissociate {
-        /// Which edge.
-        edge: EdgeName,
-    },
-    /// Delete the edge.
-    Delete {
-        /// Which edge.
-        edge: EdgeName,
-    },
-    /// The gateway's settings.
-    Settings {
-        /// What changes.
-        change: admin::Settings,
-    },
-}
-
-/// An accepted check-in's answer.
-#[derive(Clone, Debug)]
-pub enum Decision {
-    /// Nothing changed since the last answer.
-    Unchanged,
-    /// Not needed.
-    NotNeeded {
-        /// When to come back.
-        interval: Duration,
-        /// Say hello next time.
-        hello_wanted: bool,
-    },
-    /// Needed: these credentials are to be sealed for the edge ID that asked.
-    Needed {
-        /// When to come back.
-        interval: Duration,
-        /// The credentials.
-        offer: Offer,
-        /// How long they live.
-        expires_in: Duration,
-        /// Where to use them.
-        ssh: String,
-    },
-}
-
-/// A login that was right.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Admitted {
-    /// What the connection is called from now on.
-    pub link: LinkId,
-    /// Whose it is.
-    pub edge: EdgeName,
-    /// The services that its instance announced: the only names that it may forward.
-    pub services: Vec<ServiceName>,
-    /// The idle time in force.
-    pub idle_timeout: Duration,
-}
-
-/// What is to be done.
-#[derive(Debug)]
-pub enum Command {
-    /// Answer a check-in.
-    CheckIn {
-        /// Whose.
-        token: Token,
-        /// With what.
-        answer: Result<Decision, CheckInRefusal>,
-    },
-    /// Answer a request for a change.
-    Change {
-        /// Whose.
-        token: Token,
-        /// With what.
-        answer: Result<(), AdminError>,
-    },
-    /// Answer a login; `None` refuses it.
-    LogIn {
-        /// Whose.
-        token: Token,
-        /// With what.
-        answer: Option<Admitted>,
-    },
-    /// Commit the batch, then say [`Event::Committed`].
-    Commit {
-        /// As which ticket.
-        ticket: Ticket,
-        /// What.
-        batch: Vec<Change>,
-    },
-    /// The waiter may open its stream on this link; [`Event::StreamEnded`] must follow some day.
-    Grant {
-        /// Who.
-        waiter: WaiterId,
-        /// Where.
-        link: LinkId,
-    },
-    /// The waiter gets nothing.
-    Deny {
-        /// Who.
-        waiter: WaiterId,
-        /// Why.
-        error: OpenError,
-    },
-    /// End the connection.
-    Close {
-        /// Which.
-        link: LinkId,
-        /// Why, for the agent and the log.
-        reason: &'static str,
-    },
-    /// Tell the agent.
-    Tell {
-        /// On which link.
-        link: LinkId,
-        /// What.
-        message: ToAgent,
-    },
-}
 
 /// One edge.
 #[derive(Debug)]
@@ -293,14 +60,6 @@ pub struct Edge {
     parked: VecDeque<Event>,
     /// Where it stands in the index.
     due: Option<Instant>,
-}
-
-/// Somebody who waits for a tunnel.
-#[derive(Debug)]
-struct Waiter {
-    endpoint: EndpointId,
-    since: Instant,
-    service: Option<ServiceName>,
 }
 
 /// All edges.
@@ -484,66 +243,6 @@ impl Registry {
         self.next
     }
 
-    /// How long somebody waits for this edge's tunnel.
-    fn patience(&self, edge: &Edge) -> Duration {
-        self.rule(edge).interval * 2 + PATIENCE
-    }
-
-    fn want(
-        &mut self,
-        waiter: WaiterId,
-        name: EdgeName,
-        service: Option<ServiceName>,
-        now: Now,
-        out: &mut Vec<Command>,
-    ) {
-        let refusal = match self.endpoint(&name) {
-            Err(_) => Some(OpenError::NoSuchEdge(name)),
-            Ok(_) if self.draining => Some(shutting_down()),
-            Ok(endpoint) => {
-                let edge = &self.edges[&endpoint];
-                let missing = service.as_ref().and_then(|service| self.missing_service(edge, service, now));
-                if missing.is_none() {
-                    let deadline = now.instant + self.patience(edge);
-                    self.waiters.insert(waiter, Waiter { endpoint, since: now.instant, service });
-                    self.on_tunnel(endpoint, tunnel::Event::Want { waiter, deadline }, now, out);
-                }
-                missing
-            }
-        };
-        if let Some(error) = refusal {
-            out.push(Command::Deny { waiter, error });
-        }
-    }
-
-    /// That no agent of the edge has the service, where that is known without waking one.
-    fn missing_service(&self, edge: &Edge, service: &ServiceName, now: Now) -> Option<OpenError> {
-        let mut available: Vec<&ServiceName> = match edge.tunnel.phase() {
-            Phase::Open => edge.services.iter().collect(),
-            Phase::Idle | Phase::Wanted | Phase::Offered | Phase::Closing => {
-                let mut hellos = edge.instances.live(self.rule(edge), now).peekable();
-                hellos.peek()?;
-                let mut known = Vec::new();
-                for instance in hellos {
-                    // One that has not said hello may have anything.
-                    known.extend(instance.hello.as_ref()?.services.iter().map(|service| &service.name));
-                }
-                known
-            }
-        };
-        if available.contains(&service) {
-            return None;
-        }
-        available.sort();
-        available.dedup();
-        let available: Vec<&str> = available.into_iter().map(ServiceName::as_str).collect();
-        Some(OpenError::NoSuchService {
-            edge: edge.record.name.clone(),
-            service: service.clone(),
-            available: if available.is_empty() { "none".to_owned() } else { available.join(", ") },
-        })
-    }
-
     fn log_in(
         &mut self,
         token: Token,
@@ -626,58 +325,6 @@ impl Registry {
         }
     }
 
-    /// Only now is it known what the link carries; a waiter whose service is not there is turned away.
-    fn grant(&mut self, waiter: WaiterId, link: LinkId, now: Now, out: &mut Vec<Command>) {
-        let Some(Waiter { endpoint, service, .. }) = self.waiters.remove(&waiter) else { return };
-        let edge = &self.edges[&endpoint];
-        match service.and_then(|service| self.missing_service(edge, &service, now)) {
-            None => out.push(Command::Grant { waiter, link }),
-            Some(error) => {
-                out.push(Command::Deny { waiter, error });
-                self.on_tunnel(endpoint, tunnel::Event::StreamEnded { link }, now, out);
-            }
-        }
-    }
-
-    fn deny(&mut self, waiter: WaiterId, phase: Phase, now: Now, out: &mut Vec<Command>) {
-        let Some(Waiter { endpoint, since, .. }) = self.waiters.remove(&waiter) else { return };
-        let edge = &self.edges[&endpoint];
-        let waited = now.instant.saturating_duration_since(since);
-        let error = OpenError::NoTunnel {
-            edge: edge.record.name.clone(),
-            waited_s: u32::try_from(waited.as_secs()).unwrap_or(u32::MAX),
-            reason: self.why_not(edge, phase, now),
-        };
-        out.push(Command::Deny { waiter, error });
-    }
-
-    /// Why the edge has no tunnel, for the operator who waited for one.
-    fn why_not(&self, edge: &Edge, phase: Phase, now: Now) -> String {
-        if let Some(failure) = edge.tunnel.failure() {
-            return failure.to_owned();
-        }
-        let rule = self.rule(edge);
-        if let Some(duplicate) = edge.instances.duplicate(rule, now) {
-            let (refused, present) =
-                (duplicate.refused.as_deref().unwrap_or("an unnamed host"), &duplicate.present);
-            return format!("two agents have this edge ID, on {present} and on {refused}; stop one of them");
-        }
-        let live = edge.instances.live(rule, now).next();
-        match (phase, live, edge.last_seen) {
-            (Phase::Offered, _, _) => "its agent was offered a tunnel and has not connected yet".to_owned(),
-            (Phase::Closing, _, _) => "its last tunnel has not closed yet".to_owned(),
-            (Phase::Idle | Phase::Wanted | Phase::Open, Some(_), _) => {
-                format!("its agent checks in every {} s and has not come by yet", rule.interval.as_secs())
-            }
-            (Phase::Idle | Phase::Wanted | Phase::Open, None, Some(seen)) => {
-                format!("its agent was last seen at {}", super::view::rfc3339(seen))
-            }
-            (Phase::Idle | Phase::Wanted | Phase::Open, None, None) => {
-                "no agent has ever joined with its token".to_owned()
-            }
-        }
-    }
-
     fn drain(&mut self, out: &mut Vec<Command>) {
         self.draining = true;
         // Their tunnels would not open any more; the flag goes down with them.
@@ -698,8 +345,4 @@ impl Registry {
             }
         }
     }
-}
-
-fn shutting_down() -> OpenError {
-    OpenError::Refused { reason: "the gateway is shutting down; try again in a minute".to_owned() }
 }

@@ -5,10 +5,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use shared::id::{EdgeId, EdgeKey, InstanceId};
-use shared::wire::check_in::{Authorization, FailedOffer, Hello, Service, ServiceKind, TunnelState};
+use shared::wire::admin;
+use shared::wire::check_in::{Authorization, CheckIn, FailedOffer, Hello, Service, ServiceKind, TunnelState};
 
 use super::*;
-use crate::domain::tunnel::digest;
+use crate::domain::refusal::{OpenError, StoreError};
+use crate::domain::tunnel::{Offer, digest};
 
 struct Bench {
     registry: Registry,
