@@ -31,6 +31,7 @@ mod stream;
 mod upgraded;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -54,8 +55,10 @@ pub struct ApiState {
     pub tunnels: Tunnels,
     /// The API tokens.
     pub tokens: Tokens,
-    /// For its health.
+    /// For backups, as is the data folder.
     pub store: Arc<dyn Store>,
+    /// Where keys and certificates are.
+    pub data_dir: PathBuf,
     /// Host keys that the tunnel server may show, for join tokens.
     pub host_keys: Vec<HostKeyFingerprint>,
     /// TLS keys to pin in join tokens; empty where agents check the certificate against public roots.
@@ -105,3 +108,6 @@ async fn readyz(State(state): State<Arc<ApiState>>) -> Response {
     };
     (code, Json(json::Health { status, parts })).into_response()
 }
+
+#[cfg(test)]
+mod tests;

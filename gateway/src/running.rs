@@ -133,6 +133,7 @@ pub async fn start(
         tunnels: tunnels.clone(),
         tokens,
         store,
+        data_dir: config.data_dir.clone(),
         host_keys: vec![identity.host_key_fingerprint],
         tls_pins: identity.tls_pins,
         public,

@@ -3,6 +3,7 @@
 //! Handlers translate between the wire and the registry, and nothing else: who may is decided in front of them
 //! ([`super::auth`]), what happens behind them ([`crate::tunnels`]). An answer that shows a secret is never cached.
 
+mod backup;
 mod edges;
 mod settings;
 mod snapshots;
@@ -30,5 +31,6 @@ pub fn routes() -> Router<Arc<ApiState>> {
         .route("/settings", get(settings::show).patch(settings::change))
         .route("/tokens", post(tokens::create).get(tokens::list))
         .route("/tokens/{token}", delete(tokens::revoke))
+        .route("/backup", get(backup::download))
         .layer(DefaultBodyLimit::max(MAX_BODY))
 }

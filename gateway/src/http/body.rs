@@ -62,3 +62,31 @@ extractor! {
     /// The variables of the path.
     Path, FromRequestParts, from_request_parts, &mut Parts, PathRejection
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::{StreamExt as _, stream};
+
+    use super::*;
+
+    const LIMIT: usize = 8;
+    const DEADLINE: Duration = Duration::from_secs(10);
+
+    async fn code(body: Body) -> Option<Code> {
+        read(body, LIMIT, DEADLINE).await.err().map(|problem| problem.code())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_is_taken_whole_within_size_and_time_only() {
+        let chunk = || Ok::<_, Infallible>(Bytes::from_static(b"1234"));
+        let chunks = |count| stream::iter((0..count).map(move |_| chunk()));
+        assert_eq!(read(Body::from_stream(chunks(2)), LIMIT, DEADLINE).await.expect("8 bytes"), "12341234");
+        assert_eq!(code(Body::from_stream(chunks(3))).await, Some(Code::BodyTooLarge));
+        let endless = Body::from_stream(chunks(1).chain(stream::pending()));
+        assert_eq!(code(endless).await, Some(Code::BodyTooSlow));
+        let broken = chunks(1).map(|_| Err::<Bytes, _>(std::io::Error::other("gone")));
+        assert_eq!(code(Body::from_stream(broken)).await, Some(Code::InvalidRequest));
+    }
+}
