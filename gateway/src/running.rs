@@ -33,8 +33,8 @@ use crate::tunnels::Tunnels;
 const BOOTSTRAP_LABEL: &str = "bootstrap";
 /// How often the drain looks whether streams are left. Short beside any grace, long beside the look itself.
 const DRAIN_LOOK: Duration = Duration::from_millis(50);
-/// After the cut the tasks only have to notice it.
-const CUT_TIMEOUT: Duration = Duration::from_secs(2);
+/// After the cut the tasks only have to notice it, and agents may take two seconds to take their leave.
+const CUT_TIMEOUT: Duration = Duration::from_secs(4);
 /// A connection of port 9000 costs one open file; this share of them leaves the rest for tunnels and the store.
 const FILES_PER_CONNECTION: usize = 2;
 
@@ -194,6 +194,8 @@ impl Running {
         let drained = async {
             self.tunnels.drain().await;
             no_streams(&self.tunnels).await;
+            // Tunnels without a stream hold nothing up; their agents look for the next gateway.
+            self.tunnels.cut().await;
             while self.tasks.join_next().await.is_some() {}
         };
         tokio::select! {
@@ -206,6 +208,7 @@ impl Running {
         if cut > 0 {
             warn!(cut, "cut streams that were live after the grace");
         }
+        self.tunnels.cut().await;
         let ended = async { while self.tasks.join_next().await.is_some() {} };
         if timeout(CUT_TIMEOUT, ended).await.is_err() {
             warn!("a listener's task did not end in time");
