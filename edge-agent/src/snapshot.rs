@@ -59,7 +59,8 @@ pub async fn take(services: &[Service], started: Instant) -> Snapshot {
             Err(name) => problems.push(format!("the Docker Engine behind {name} did not answer in time")),
         }
     }
-    let taken_at = OffsetDateTime::now_utc();
+    // Nobody needs fractions of a second of a clock that may be minutes off.
+    let taken_at = OffsetDateTime::now_utc().truncate_to_second();
     Snapshot {
         taken_at: taken_at.format(&Rfc3339).expect("a year of four digits has an RFC 3339 form"),
         host,

@@ -574,7 +574,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
     /// Whatever happens in whatever order: one question, one tunnel and one snapshot at a time, always a next deadline
     /// or an answer to wait for, never a deadline that a tick does not move, and no idle close under an open stream.
