@@ -3,7 +3,15 @@
 //! The rule: standard output has what was asked for and nothing else; everything about how it went is on standard
 //! error, one line for an error, and in the exit code.
 
+pub mod client;
+pub mod connect;
+pub mod edge;
 pub mod exit;
+pub mod healthcheck;
+pub mod output;
+pub mod settings;
+mod snapshot;
+pub mod token;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,7 +21,13 @@ use shared::log;
 
 use crate::config::{Config, Options};
 use crate::serve::{configuration, serve};
-use exit::{Exit, complain};
+use connect::ConnectArgs;
+use edge::EdgeArgs;
+use exit::{CliError, Exit, complain};
+use healthcheck::healthcheck;
+use output::print_text;
+use settings::SettingsArgs;
+use token::TokenArgs;
 
 /// SSH reverse tunnels on demand, to machines that nothing can reach.
 #[derive(Debug, Parser)]
@@ -29,9 +43,25 @@ enum Command {
     Serve(ServeArgs),
     /// Check the configuration that `serve` would run on, and print it
     CheckConfig(ServeArgs),
+    /// Ask the gateway on this machine how it is; exits with 0 if it is well
+    Healthcheck {
+        /// Ask whether every part can do its work, not only whether the process answers
+        #[arg(long)]
+        ready: bool,
+        #[command(flatten)]
+        serve: ServeArgs,
+    },
+    /// Enrol sites, look at them, open and close their tunnels
+    Edge(EdgeArgs),
+    /// Reach a service of an edge through a local port, or through standard input and output
+    Connect(ConnectArgs),
+    /// Make, list and revoke tokens of the admin API
+    Token(TokenArgs),
+    /// Show and change what is set while the gateway runs
+    Settings(SettingsArgs),
 }
 
-/// What `serve` and `check-config` take.
+/// What `serve` takes, and all that must know how a gateway is served.
 #[derive(Args, Debug)]
 struct ServeArgs {
     /// Configuration file (TOML); flags and environment variables go before it
@@ -45,19 +75,33 @@ struct ServeArgs {
 pub fn run() -> ExitCode {
     let matches = Cli::command().get_matches();
     let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    if let (Command::Serve(args) | Command::CheckConfig(args), Some((_, matches))) =
-        (&mut cli.command, matches.subcommand())
-    {
+    if let (Some(args), Some((_, matches))) = (cli.command.serve_args(), matches.subcommand()) {
         args.options.note_sources(matches);
     }
-    match cli.command {
+    let exit = match cli.command {
         Command::Serve(args) => with_configuration(args, run_gateway),
-        Command::CheckConfig(args) => with_configuration(args, |config| {
-            println!("{config}");
-            Exit::Ok
+        Command::CheckConfig(args) => {
+            with_configuration(args, |config| finish(print_text(&format!("{config}\n"))))
+        }
+        Command::Healthcheck { ready, serve } => with_configuration(serve, |config| {
+            // Containers know 0 and 1; other codes are reserved there.
+            if operate(healthcheck(&config, ready)) == Exit::Ok { Exit::Ok } else { Exit::Failure }
         }),
+        Command::Edge(args) => operate(args.run()),
+        Command::Connect(args) => operate(args.run()),
+        Command::Token(args) => operate(args.run()),
+        Command::Settings(args) => operate(args.run()),
+    };
+    exit.into()
+}
+
+impl Command {
+    fn serve_args(&mut self) -> Option<&mut ServeArgs> {
+        match self {
+            Self::Serve(args) | Self::CheckConfig(args) | Self::Healthcheck { serve: args, .. } => Some(args),
+            Self::Edge(_) | Self::Connect(_) | Self::Token(_) | Self::Settings(_) => None,
+        }
     }
-    .into()
 }
 
 fn with_configuration(args: ServeArgs, act: impl FnOnce(Config) -> Exit) -> Exit {
@@ -75,19 +119,92 @@ fn run_gateway(config: Config) -> Exit {
         complain(&error);
         return Exit::Configuration;
     }
-    finish(runtime().block_on(serve(&config)))
+    match runtime().block_on(serve(&config)) {
+        Ok(()) => Exit::Ok,
+        Err(error) => {
+            complain(&error);
+            Exit::Failure
+        }
+    }
+}
+
+/// Runs a command of the operator's side.
+fn operate(command: impl Future<Output = Result<(), CliError>>) -> Exit {
+    let runtime = runtime();
+    let outcome = runtime.block_on(command);
+    // A read of standard input that is under way can't be called back, and nobody needs it any more.
+    runtime.shutdown_background();
+    finish(outcome)
+}
+
+fn finish(outcome: Result<(), CliError>) -> Exit {
+    match outcome {
+        Ok(()) => Exit::Ok,
+        Err(error) => {
+            complain(&error);
+            error.exit()
+        }
+    }
 }
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Runtime::new().expect("a process may start threads; without any nothing here can work")
 }
 
-fn finish<E: std::fmt::Display>(outcome: Result<(), E>) -> Exit {
-    match outcome {
-        Ok(()) => Exit::Ok,
-        Err(error) => {
-            complain(&error);
-            Exit::Failure
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from([&["tidegate"], arguments].concat())
+    }
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn commands_of_the_documentation_are_understood() {
+        for line in [
+            "serve -c /etc/tidegate.toml --api-addr 0.0.0.0:9000 --trusted-proxy 10.0.0.1 --trusted-proxy 10.0.0.2 -j",
+            "check-config --config gate.toml",
+            "healthcheck --ready --api-addr 127.0.0.1:9000",
+            "edge create shop-17 --cluster --interval 30 --tag paris --tag till",
+            "edge list --query paris --status never-joined -o json",
+            "edge show shop-17",
+            "edge open shop-17",
+            "edge close shop-17",
+            "edge snapshot shop-17 --last",
+            "edge dissociate shop-17 --yes",
+            "edge delete shop-17 -y",
+            "token create deploy -o json",
+            "token list",
+            "token revoke 123e4567-e89b-42d3-a456-426614174000",
+            "settings show --url https://gate:9000 --token-file t",
+            "settings set --interval 10 --idle-timeout 60 --hold 0",
+            "connect shop-17/db --listen 127.0.0.1:5432",
+            "connect shop-17/ssh --stdio",
+        ] {
+            let arguments: Vec<_> = line.split(' ').collect();
+            assert!(parse(&arguments).is_ok(), "{line}: {}", parse(&arguments).expect_err("not understood"));
+        }
+    }
+
+    #[test]
+    fn command_lines_that_make_no_sense_are_refused() {
+        for line in [
+            "",
+            "edge create Shop_17",
+            "settings set",
+            "connect shop-17/db",
+            "connect shop-17/db --stdio --listen 127.0.0.1:1",
+            "connect shop-17 --stdio",
+            "edge list --token tga_x",
+        ] {
+            let arguments: Vec<_> = line.split(' ').filter(|word| !word.is_empty()).collect();
+            let error = parse(&arguments).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
         }
     }
 }

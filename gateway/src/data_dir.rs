@@ -109,22 +109,67 @@ pub fn read_secret(path: &Path) -> io::Result<Option<String>> {
     Ok(Some(text))
 }
 
-/// Writes a secret, 0600: to a file beside it, synced, then renamed over what was there, and the folder synced.
+/// Writes a secret in one go; see [`SecretFile`].
 pub fn write_secret(path: &Path, content: &[u8]) -> io::Result<()> {
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let beside = folder.join(format!(".{}.new", name.to_string_lossy()));
-    match std::fs::remove_file(&beside) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    // `create_new` opens nothing that was there before, such as a link or a file of other permissions.
-    let mut file = OpenOptions::new().create_new(true).write(true).mode(SECRET_MODE).open(&beside)?;
+    let mut file = SecretFile::create(path)?;
     file.write_all(content)?;
-    file.sync_all()?;
-    std::fs::rename(&beside, path)?;
-    File::open(folder)?.sync_all()
+    file.commit()
+}
+
+/// A secret that is being written, 0600: to a hidden file beside its place, which takes the place when it is whole.
+/// Dropped before that it leaves nothing behind.
+#[derive(Debug)]
+pub struct SecretFile {
+    path: PathBuf,
+    folder: PathBuf,
+    beside: PathBuf,
+    file: File,
+}
+
+impl SecretFile {
+    /// Begins a secret that is to stand at `path`.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let beside = folder.join(format!(".{}.new", name.to_string_lossy()));
+        match std::fs::remove_file(&beside) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        // `create_new` opens nothing that was there before, such as a link or a file of other permissions.
+        let file = OpenOptions::new().create_new(true).write(true).mode(SECRET_MODE).open(&beside)?;
+        Ok(Self { path: path.to_owned(), folder: folder.to_owned(), beside, file })
+    }
+
+    /// Where it stands until it is whole.
+    pub fn beside(&self) -> &Path {
+        &self.beside
+    }
+
+    /// Syncs it, renames it over what was there, and syncs the folder.
+    pub fn commit(self) -> io::Result<()> {
+        self.file.sync_all()?;
+        std::fs::rename(&self.beside, &self.path)?;
+        File::open(&self.folder)?.sync_all()
+    }
+}
+
+impl io::Write for SecretFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for SecretFile {
+    fn drop(&mut self) {
+        // After a commit there is nothing of this name.
+        let _ = std::fs::remove_file(&self.beside);
+    }
 }
 
 #[cfg(test)]

@@ -34,6 +34,14 @@ const RENEW_BEFORE: Duration = Duration::from_secs(400 * 86_400);
 /// A client whose clock is a little behind accepts a new certificate.
 const CLOCK_SKEW: Duration = Duration::from_secs(86_400);
 
+/// The file with the certificate that a gateway of this configuration serves.
+pub fn certificate_file(config: &Config) -> PathBuf {
+    match &config.certificate {
+        Certificate::OwnMade => config.data_dir.join(TLS_CERTIFICATE),
+        Certificate::Given { certificate, .. } => certificate.clone(),
+    }
+}
+
 /// What the gateway proves itself with.
 #[derive(Clone, Debug)]
 pub struct Identity {

@@ -1,0 +1,138 @@
+//! A snapshot as people read it. Programs take `-o json`, which has all of it.
+
+use shared::wire::admin::StoredSnapshot;
+use shared::wire::snapshot::{Docker, Snapshot};
+
+use super::output::{facts, table};
+
+/// The most useful of a snapshot.
+pub(super) fn shown(stored: &StoredSnapshot) -> String {
+    let snapshot = &stored.snapshot;
+    let mut sections = vec![host(stored), services(snapshot)];
+    sections.extend(snapshot.docker.iter().map(docker));
+    if !snapshot.problems.is_empty() {
+        let problems = snapshot.problems.iter().map(|problem| [problem.clone()]);
+        sections.push(table(["COULD NOT FIND OUT"], problems));
+    }
+    sections.join("\n")
+}
+
+fn host(stored: &StoredSnapshot) -> String {
+    let (host, agent) = (&stored.snapshot.host, &stored.snapshot.agent);
+    let disks = host
+        .disks
+        .iter()
+        .map(|disk| format!("{} {} of {} free", disk.mount, bytes(disk.available), bytes(disk.total)));
+    let addresses = host.addresses.iter().map(|address| format!("{} {}", address.interface, address.address));
+    facts([
+        ("host", host.name.clone()),
+        ("system", format!("{}, {} {}", host.os, host.kernel, host.architecture)),
+        ("cpus", host.cpus.to_string()),
+        ("memory", format!("{} of {} free", bytes(host.memory_available), bytes(host.memory_total))),
+        ("load", host.load.map(|load| format!("{load:.2}")).join(" ")),
+        ("uptime", span(host.uptime_s)),
+        ("disks", disks.collect::<Vec<_>>().join(", ")),
+        ("addresses", addresses.collect::<Vec<_>>().join(", ")),
+        ("agent", format!("{}, up {}", agent.version, span(agent.uptime_s))),
+        ("taken", format!("{} by the agent's clock", stored.snapshot.taken_at)),
+        ("received", stored.received_at.clone()),
+        ("instance", stored.instance.to_string()),
+    ])
+}
+
+fn services(snapshot: &Snapshot) -> String {
+    let rows = snapshot.agent.services.iter().map(|health| {
+        let state = match (health.answers, &health.reason) {
+            (true, _) => "answers".to_owned(),
+            (false, Some(reason)) => reason.clone(),
+            (false, None) => "does not answer".to_owned(),
+        };
+        [health.service.name.to_string(), health.service.target.clone(), state]
+    });
+    table(["SERVICE", "TARGET", "STATE"], rows)
+}
+
+fn docker(engine: &Docker) -> String {
+    let counts = format!(
+        "Docker {} behind {}: {} images, {} volumes, {} networks",
+        engine.version,
+        engine.service,
+        engine.images.len(),
+        engine.volumes.len(),
+        engine.networks.len()
+    );
+    let rows = engine.containers.iter().map(|container| {
+        [container.name.clone(), container.image.clone(), container.status.clone(), container.ports.join(" ")]
+    });
+    facts([("engine", counts)]) + &table(["CONTAINER", "IMAGE", "STATUS", "PORTS"], rows)
+}
+
+/// In the unit that leaves one to four digits before the point.
+fn bytes(count: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let mut scaled = count as f64;
+    let mut unit = 0;
+    while scaled >= 1024.0 && unit + 1 < units.len() {
+        scaled /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{count} B") } else { format!("{scaled:.1} {}", units[unit]) }
+}
+
+/// The two largest units of a time span.
+fn span(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    if days > 0 {
+        format!("{days} d {hours} h")
+    } else if hours > 0 {
+        format!("{hours} h {minutes} min")
+    } else if minutes > 0 {
+        format!("{minutes} min {} s", seconds % 60)
+    } else {
+        format!("{seconds} s")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::id::InstanceId;
+    use shared::wire::snapshot::{Container, Host};
+
+    use super::*;
+
+    #[test]
+    fn snapshot_is_shown_with_what_people_ask_first() {
+        let snapshot = Snapshot {
+            host: Host { name: "till-3".into(), memory_total: 8 << 30, uptime_s: 90_061, ..Host::default() },
+            docker: vec![Docker {
+                version: "26.1".into(),
+                containers: vec![Container {
+                    name: "web".into(),
+                    status: "Up 3 hours".into(),
+                    ..Container::default()
+                }],
+                ..Docker::default()
+            }],
+            problems: vec!["disks: permission denied".into()],
+            ..Snapshot::default()
+        };
+        let stored = StoredSnapshot { received_at: "now".into(), instance: InstanceId::random(), snapshot };
+        let text = shown(&stored);
+        for part in ["till-3", "8.0 GiB", "1 d 1 h", "Docker 26.1", "Up 3 hours", "disks: permission denied"]
+        {
+            assert!(text.contains(part), "{part} is missing:\n{text}");
+        }
+    }
+
+    #[test]
+    fn quantities_are_readable() {
+        assert_eq!(
+            [bytes(0), bytes(1023), bytes(1536), bytes(u64::MAX)],
+            ["0 B", "1023 B", "1.5 KiB", "16384.0 PiB"]
+        );
+        assert_eq!(
+            [span(59), span(61), span(3_660), span(86_400)],
+            ["59 s", "1 min 1 s", "1 h 1 min", "1 d 0 h"]
+        );
+    }
+}
