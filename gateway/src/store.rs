@@ -6,6 +6,7 @@
 pub(crate) mod codec;
 mod committer;
 mod database;
+mod instance;
 mod sled;
 mod snapshots;
 #[cfg(test)]
@@ -17,7 +18,7 @@ use std::pin::Pin;
 
 use shared::id::{EndpointId, InstanceId};
 
-pub use self::database::OpenError;
+pub use self::instance::OpenError;
 pub use self::sled::{DEFAULT_CACHE_BYTES, FOLDER, SledStore};
 use crate::domain::edge::{Change, Records, Timestamp};
 pub use crate::domain::refusal::StoreError;

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::StoreError;
-use super::database::{Build, Database, RETRY};
+use super::database::{Database, RETRY};
+use super::instance::Build;
 
 /// The longest time that a round is kept open for more to come. A flush takes about as long.
 const GATHER: Duration = Duration::from_millis(2);

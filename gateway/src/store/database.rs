@@ -1,82 +1,28 @@
-//! One sled database in a folder, made safe: durable writes, clear errors, and a way back after a failure.
+//! A sled database that finds its way back after failures.
 //!
-//! It belongs to one thread and blocks. What it works around was measured or read in sled 0.34.7:
+//! After one failed write the whole instance of sled answers that error for ever (`Config::global_error` is sticky), and
+//! a disk that was full has room again some day. So a failure closes the instance; callers hear of it at once and until
+//! an attempt to open a new one works, which is made at most every [`RETRY`]. Nothing of the failed writes is promised:
+//! a part of them may be there afterwards.
 //!
-//! - `flush` hands pages to the kernel with `sync_file_range` and does not fsync: [`Database::write`] follows it with
-//!   `sync_data` on a file handle of our own.
-//! - After one failed write the whole instance answers that error for ever (`Config::global_error` is sticky): a
-//!   failure closes it, and it is opened anew once the disk may have recovered.
-//! - Its background flusher would write at times of its own; it is off, and segments are cleaned by writes alone.
-//! - A left-over `snap.*.generating` makes the next open fail as corrupt; such files are removed first.
-//! - Damage, and a failed sync on drop, can show as a panic: every call runs under `catch_unwind`.
-//! - A flush can miss the wake-up that would tell it of an error: see [`super::watchdog`].
-//! - All databases of a process share one lock inside sled, on which a batch of one waits for the flush of another:
-//!   see [`TURNS`].
-//!
-//! The rule: [`Database::write`] answers `Ok` only when everything in it survives a power cut.
+//! | state | event | next |
+//! | --- | --- | --- |
+//! | open | a write or read fails | failed |
+//! | open | damage is found, and it may be remade | open, and empty |
+//! | failed | something is asked before [`RETRY`] is over | failed, with the same error |
+//! | failed | something is asked later, opening works | open |
+//! | failed | something is asked later, opening fails | failed, with the new error |
 
-use std::fs::{self, DirBuilder, File};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::StoreError;
-use super::codec::{FORMAT, FORMAT_KEY};
-use super::watchdog::Watchdog;
+use super::instance::{self, Build, Instance, OpenError, Trouble};
 
-/// The one tree that everything is in.
-const TREE: &str = "records";
-/// File in which sled 0.34 keeps a database, inside its folder.
-const SLED_FILE: &str = "db";
 /// After a failure, the least time between two attempts to open the database anew. An attempt reads the whole file, so
 /// it must not be made for every request that comes in meanwhile.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
-/// Taken for batches and their flush, by every database of the process. They exclude each other inside sled anyway; but a
-/// batch that waits there would also keep the watchdog's flush out, which is to wake the flush that it waits for.
-static TURNS: Mutex<()> = Mutex::new(());
-/// Bytes that [`settle`] copies at a time.
-const SETTLE_BUFFER: usize = 1024 * 1024;
-
-/// Why a store can't be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process has it.
-    #[error("the database in {dir} is in use by another process: stop that one first")]
-    Locked {
-        /// Its folder.
-        dir: PathBuf,
-    },
-    /// A newer release wrote it.
-    #[error(
-        "the database in {dir} has format {found}, and this tidegate reads formats up to {FORMAT}: start the newer \
-         tidegate, or restore a backup that this one made"
-    )]
-    Newer {
-        /// Its folder.
-        dir: PathBuf,
-        /// The format that it has.
-        found: u32,
-    },
-    /// It can't be read.
-    #[error("the database in {dir} is damaged: {reason}; restore a backup")]
-    Damaged {
-        /// Its folder.
-        dir: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The disk, its permissions, or the operating system's limits.
-    #[error("can't open the database in {dir}: {source}")]
-    Io {
-        /// Its folder.
-        dir: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-}
 
 /// What to do with a database that turns out to be damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,9 +32,6 @@ pub(super) enum OnDamage {
     /// Throw it away and begin an empty one: for what can be had again.
     Remake,
 }
-
-/// Builds a batch with a view of what is there. It runs on the database's thread.
-pub(super) type Build = Box<dyn FnOnce(&sled::Tree) -> sled::Result<sled::Batch> + Send>;
 
 /// A sled database that finds its way back after failures.
 #[derive(Debug)]
@@ -101,7 +44,7 @@ pub(super) struct Database {
 
 #[derive(Debug)]
 enum State {
-    Open(Open),
+    Open(Instance),
     /// Closed since a failure; what callers hear until an attempt to open it works.
     Failed {
         error: StoreError,
@@ -146,12 +89,12 @@ impl Database {
 
     /// Lets go of the files. Everything that was written is durable already.
     pub(super) fn close(self) {
-        if let State::Open(open) = self.state {
-            open.close();
+        if let State::Open(instance) = self.state {
+            instance.close();
         }
     }
 
-    fn opened(&mut self) -> Result<&Open, StoreError> {
+    fn opened(&mut self) -> Result<&Instance, StoreError> {
         if let State::Failed { error, tried, unsettled } = &mut self.state {
             if tried.elapsed() < RETRY {
                 return Err(error.clone());
@@ -159,15 +102,15 @@ impl Database {
             let reopened = reopen(&self.dir, self.cache_bytes, self.on_damage, unsettled);
             *tried = Instant::now();
             match reopened {
-                Ok(open) => {
+                Ok(instance) => {
                     tracing::info!(dir = %self.dir.display(), "the store works again");
-                    self.state = State::Open(open);
+                    self.state = State::Open(instance);
                 }
                 Err(again) => *error = again,
             }
         }
         match &self.state {
-            State::Open(open) => Ok(open),
+            State::Open(instance) => Ok(instance),
             State::Failed { error, .. } => Err(error.clone()),
         }
     }
@@ -178,12 +121,12 @@ impl Database {
         tracing::error!(dir = %self.dir.display(), %error, "the store failed");
         let failed =
             State::Failed { error: error.clone(), tried: Instant::now(), unsettled: trouble.unsettles() };
-        if let State::Open(open) = std::mem::replace(&mut self.state, failed) {
-            open.close();
+        if let State::Open(instance) = std::mem::replace(&mut self.state, failed) {
+            instance.close();
         }
         if trouble.is_damage() && self.on_damage == OnDamage::Remake {
             match remake(&self.dir, self.cache_bytes, &error.to_string()) {
-                Ok(open) => self.state = State::Open(open),
+                Ok(instance) => self.state = State::Open(instance),
                 Err(error) => {
                     tracing::error!(dir = %self.dir.display(), %error, "the store can't be made anew")
                 }
@@ -193,143 +136,8 @@ impl Database {
     }
 }
 
-/// An instance of sled that has not failed yet.
-#[derive(Debug)]
-struct Open {
-    tree: sled::Tree,
-    sled: sled::Db,
-    /// The file that sled writes, by a handle that we can sync.
-    file: File,
-    watchdog: Watchdog,
-}
-
-impl Open {
-    fn write(&self, builds: Vec<Build>) -> Result<(), Trouble> {
-        let turn = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
-        guarded(|| {
-            for build in builds {
-                self.tree.apply_batch(build(&self.tree)?)?;
-            }
-            self.watchdog.flush(&self.sled)
-        })?;
-        drop(turn);
-        self.file.sync_data().map_err(Trouble::Sync)
-    }
-
-    fn read<T>(&self, look: impl FnOnce(&sled::Tree) -> sled::Result<T>) -> Result<T, Trouble> {
-        guarded(|| look(&self.tree))
-    }
-
-    fn close(self) {
-        // sled's drop flushes and unwraps an fsync; whatever was promised is on disk already.
-        if catch_unwind(AssertUnwindSafe(|| drop(self))).is_err() {
-            tracing::warn!("the store's file could not be synced as it was closed");
-        }
-    }
-
-    /// Checks the database's format, or notes it in a new one. As this writes, it also shows that the disk takes writes.
-    fn check_format(&self, dir: &Path) -> Result<(), OpenError> {
-        let damaged = |reason: &str| OpenError::Damaged { dir: dir.to_owned(), reason: reason.to_owned() };
-        let (stored, is_empty) = self
-            .read(|tree| Ok((tree.get(FORMAT_KEY)?, tree.is_empty())))
-            .map_err(|trouble| trouble.into_open_error(dir))?;
-        match stored {
-            Some(stored) => {
-                let text = str::from_utf8(&stored).map_err(|_| damaged("its format is no number"))?;
-                let found = text.parse::<u32>().map_err(|_| damaged("its format is no number"))?;
-                if found > FORMAT {
-                    return Err(OpenError::Newer { dir: dir.to_owned(), found });
-                }
-            }
-            None if is_empty => {}
-            None => return Err(damaged("it has records and no format")),
-        }
-        let note: Build = Box::new(|_| {
-            let mut batch = sled::Batch::default();
-            batch.insert(FORMAT_KEY, FORMAT.to_string().as_bytes());
-            Ok(batch)
-        });
-        self.write(vec![note]).map_err(|trouble| trouble.into_open_error(dir))
-    }
-}
-
-/// Why a call into sled failed.
-enum Trouble {
-    Sled(sled::Error),
-    Sync(io::Error),
-    Panic(String),
-}
-
-impl From<sled::Error> for Trouble {
-    fn from(error: sled::Error) -> Self {
-        Self::Sled(error)
-    }
-}
-
-impl Trouble {
-    fn to_store_error(&self, doing: &'static str) -> StoreError {
-        let reason = match self {
-            Self::Sled(sled::Error::Io(error)) | Self::Sync(error) if is_full(error) => {
-                return StoreError::Full;
-            }
-            Self::Sled(error) => error.to_string(),
-            Self::Sync(error) => error.to_string(),
-            Self::Panic(message) => message.clone(),
-        };
-        StoreError::Failed { doing, reason }
-    }
-
-    fn into_open_error(self, dir: &Path) -> OpenError {
-        let dir = dir.to_owned();
-        match self {
-            Self::Sled(sled::Error::Io(source)) | Self::Sync(source) => OpenError::Io { dir, source },
-            Self::Sled(error) => OpenError::Damaged { dir, reason: error.to_string() },
-            Self::Panic(reason) => OpenError::Damaged { dir, reason },
-        }
-    }
-
-    fn is_damage(&self) -> bool {
-        match self {
-            Self::Sled(error) => !matches!(error, sled::Error::Io(_)),
-            Self::Sync(_) => false,
-            Self::Panic(_) => true,
-        }
-    }
-
-    /// Whether the kernel may have dropped writes that it had taken, so that what is read back may not be on disk. A
-    /// write that was refused for want of space dropped nothing.
-    fn unsettles(&self) -> bool {
-        match self {
-            Self::Sled(sled::Error::Io(error)) => !is_full(error),
-            Self::Sync(_) => true,
-            Self::Sled(_) | Self::Panic(_) => false,
-        }
-    }
-}
-
-/// Calls into sled; a panic in there becomes an error.
-fn guarded<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, Trouble> {
-    // A database that panicked is closed and never used again, so nobody sees what the panic left half done.
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(result) => Ok(result?),
-        Err(payload) => {
-            let message = payload.downcast_ref::<String>().map(String::as_str);
-            let message = message.or_else(|| payload.downcast_ref::<&str>().copied());
-            Err(Trouble::Panic(message.unwrap_or("sled panicked").to_owned()))
-        }
-    }
-}
-
-/// No space, no quota, or the process's limit on the size of files.
-fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-    )
-}
-
-fn open_or_remake(dir: &Path, cache_bytes: u64, on_damage: OnDamage) -> Result<Open, OpenError> {
-    match open(dir, cache_bytes) {
+fn open_or_remake(dir: &Path, cache_bytes: u64, on_damage: OnDamage) -> Result<Instance, OpenError> {
+    match Instance::open(dir, cache_bytes) {
         Err(OpenError::Damaged { reason, .. }) if on_damage == OnDamage::Remake => {
             remake(dir, cache_bytes, &reason)
         }
@@ -338,10 +146,10 @@ fn open_or_remake(dir: &Path, cache_bytes: u64, on_damage: OnDamage) -> Result<O
 }
 
 /// Throws the database away and begins an empty one.
-fn remake(dir: &Path, cache_bytes: u64, reason: &str) -> Result<Open, OpenError> {
+fn remake(dir: &Path, cache_bytes: u64, reason: &str) -> Result<Instance, OpenError> {
     tracing::warn!(dir = %dir.display(), reason, "threw away a damaged database and made it anew");
     fs::remove_dir_all(dir).map_err(|source| OpenError::Io { dir: dir.to_owned(), source })?;
-    open(dir, cache_bytes)
+    Instance::open(dir, cache_bytes)
 }
 
 fn reopen(
@@ -349,95 +157,20 @@ fn reopen(
     cache_bytes: u64,
     on_damage: OnDamage,
     unsettled: &mut bool,
-) -> Result<Open, StoreError> {
+) -> Result<Instance, StoreError> {
     const DOING: &str = "open its database again";
     if *unsettled {
-        settle(&dir.join(SLED_FILE)).map_err(|error| Trouble::Sync(error).to_store_error(DOING))?;
+        instance::settle(dir).map_err(|error| Trouble::Sync(error).to_store_error(DOING))?;
         *unsettled = false;
     }
     open_or_remake(dir, cache_bytes, on_damage).map_err(|error| match error {
-        OpenError::Io { source, .. } => Trouble::Sync(source).to_store_error(DOING),
+        OpenError::Io { source, .. } => {
+            let trouble = Trouble::from(sled::Error::Io(source));
+            *unsettled |= trouble.unsettles();
+            trouble.to_store_error(DOING)
+        }
         other @ (OpenError::Locked { .. } | OpenError::Newer { .. } | OpenError::Damaged { .. }) => {
             StoreError::Failed { doing: DOING, reason: other.to_string() }
         }
     })
-}
-
-fn open(dir: &Path, cache_bytes: u64) -> Result<Open, OpenError> {
-    let io_error = |source| OpenError::Io { dir: dir.to_owned(), source };
-    // The records hold edge IDs, which are secrets.
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_error)?;
-    refuse_if_locked(dir)?;
-    clear_half_made(dir).map_err(io_error)?;
-    let config = sled::Config::new().path(dir).cache_capacity(cache_bytes).flush_every_ms(None);
-    let (sled, tree) = guarded(|| {
-        let sled = config.open()?;
-        let tree = sled.open_tree(TREE)?;
-        Ok((sled, tree))
-    })
-    .map_err(|trouble| trouble.into_open_error(dir))?;
-    let file = File::options().read(true).write(true).open(dir.join(SLED_FILE)).map_err(io_error)?;
-    sync_folder(dir).map_err(io_error)?;
-    let watchdog = Watchdog::start().map_err(io_error)?;
-    let open = Open { tree, sled, file, watchdog };
-    open.check_format(dir)?;
-    Ok(open)
-}
-
-/// sled reports a lock as one I/O error among others; this asks for the same lock first, to tell it apart.
-fn refuse_if_locked(dir: &Path) -> Result<(), OpenError> {
-    let dir = dir.to_owned();
-    match File::open(dir.join(SLED_FILE)) {
-        Ok(file) => match file.try_lock() {
-            Ok(()) => Ok(()),
-            Err(fs::TryLockError::WouldBlock) => Err(OpenError::Locked { dir }),
-            Err(fs::TryLockError::Error(source)) => Err(OpenError::Io { dir, source }),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(OpenError::Io { dir, source }),
-    }
-}
-
-/// Removes what an open that was killed left half made; sled would take it for a corrupt snapshot of its page table.
-fn clear_half_made(dir: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with("snap.") && name.ends_with(".generating") {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-/// Syncs the database's files and the folders that name them: sled syncs neither its configuration nor any folder.
-fn sync_folder(dir: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_type()?.is_file() {
-            File::open(entry.path())?.sync_all()?;
-        }
-    }
-    File::open(dir)?.sync_all()?;
-    match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
-        Some(_) | None => Ok(()),
-    }
-}
-
-/// Makes what can be read the same as what is on disk. After a failed fsync the kernel may keep pages as clean that
-/// never reached the disk, and later fsyncs succeed without them; writing the file onto itself makes them dirty again.
-fn settle(path: &Path) -> io::Result<()> {
-    let file = File::options().read(true).write(true).open(path)?;
-    let mut buffer = vec![0; SETTLE_BUFFER];
-    let mut offset = 0;
-    loop {
-        let length = file.read_at(&mut buffer, offset)?;
-        if length == 0 {
-            return file.sync_all();
-        }
-        file.write_all_at(&buffer[..length], offset)?;
-        offset += length as u64;
-    }
 }

@@ -11,7 +11,8 @@ use shared::id::EndpointId;
 
 use super::codec::{self, FORMAT_KEY, Write};
 use super::committer::Committer;
-use super::database::{Build, Database, OnDamage, OpenError};
+use super::database::{Database, OnDamage};
+use super::instance::{Build, OpenError, sync_folder};
 use super::{SnapshotBlob, Store, StoreError, StoreFuture, snapshots};
 use crate::domain::edge::{Change, Records, Timestamp};
 
@@ -44,6 +45,8 @@ impl SledStore {
             |error: StoreError| OpenError::Damaged { dir: dir.to_owned(), reason: error.to_string() };
         sweep(&mut records, &mut snapshots).map_err(damaged)?;
         let io = |source| OpenError::Io { dir: dir.to_owned(), source };
+        // Both databases synced their own folders; this is for the folder that they are in.
+        sync_folder(dir).map_err(io)?;
         Ok(Self {
             records: Arc::new(Committer::start("store-records", records).map_err(io)?),
             snapshots: Arc::new(Committer::start("store-snapshots", snapshots).map_err(io)?),

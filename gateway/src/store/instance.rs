@@ -1,0 +1,305 @@
+//! One open sled database: opening it safely, durable writes, errors that say what happened.
+//!
+//! It belongs to one thread and blocks. What it works around was measured or read in sled 0.34.7:
+//!
+//! - `flush` hands pages to the kernel with `sync_file_range` and does not fsync: [`Instance::write`] follows it with
+//!   `sync_data` on a file handle of our own.
+//! - Its background flusher would write at times of its own; it is off, and segments are cleaned by writes alone.
+//! - A left-over `snap.*.generating` makes the next open fail as corrupt; such files are removed first.
+//! - Damage, and a failed sync on drop, can show as a panic: every call runs under `catch_unwind`.
+//! - A flush can miss the wake-up that would tell it of an error: see [`super::watchdog`].
+//! - All databases of a process share one lock inside sled, on which a batch of one waits for the flush of another:
+//!   see [`TURNS`].
+//!
+//! The rule: [`Instance::write`] answers `Ok` only when everything in it survives a power cut. After an error the
+//! instance is spent: what to do then is [`super::database`]'s business.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use super::StoreError;
+use super::codec::{FORMAT, FORMAT_KEY};
+use super::watchdog::Watchdog;
+
+/// The one tree that everything is in.
+const TREE: &str = "records";
+/// File in which sled 0.34 keeps a database, inside its folder.
+const SLED_FILE: &str = "db";
+/// Taken for batches and their flush, by every database of the process. They exclude each other inside sled anyway; but
+/// a batch that waits there would also keep the watchdog's flush out, which is to wake the flush that it waits for.
+static TURNS: Mutex<()> = Mutex::new(());
+/// Bytes that [`settle`] copies at a time.
+const SETTLE_BUFFER: usize = 1024 * 1024;
+
+/// Why a store can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("the database in {dir} is in use by another process: stop that one first")]
+    Locked {
+        /// Its folder.
+        dir: PathBuf,
+    },
+    /// A newer release wrote it.
+    #[error(
+        "the database in {dir} has format {found}, and this tidegate reads formats up to {FORMAT}: start the newer \
+         tidegate, or restore a backup that this one made"
+    )]
+    Newer {
+        /// Its folder.
+        dir: PathBuf,
+        /// The format that it has.
+        found: u32,
+    },
+    /// It can't be read.
+    #[error("the database in {dir} is damaged: {reason}; restore a backup")]
+    Damaged {
+        /// Its folder.
+        dir: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The disk, its permissions, or the operating system's limits.
+    #[error("can't open the database in {dir}: {source}")]
+    Io {
+        /// Its folder.
+        dir: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Builds a batch with a view of what is there. It runs on the database's thread.
+pub(super) type Build = Box<dyn FnOnce(&sled::Tree) -> sled::Result<sled::Batch> + Send>;
+
+/// An instance of sled that has not failed yet.
+#[derive(Debug)]
+pub(super) struct Instance {
+    tree: sled::Tree,
+    sled: sled::Db,
+    /// The file that sled writes, by a handle that we can sync.
+    file: File,
+    watchdog: Watchdog,
+}
+
+impl Instance {
+    /// Opens the database in `dir`, or makes it.
+    pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Self, OpenError> {
+        let io_error = |source| OpenError::Io { dir: dir.to_owned(), source };
+        // The records hold edge IDs, which are secrets.
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_error)?;
+        refuse_if_locked(dir)?;
+        clear_half_made(dir).map_err(io_error)?;
+        let config = sled::Config::new().path(dir).cache_capacity(cache_bytes).flush_every_ms(None);
+        let (sled, tree) = guarded(|| {
+            let sled = config.open()?;
+            let tree = sled.open_tree(TREE)?;
+            Ok((sled, tree))
+        })
+        .map_err(|trouble| trouble.into_open_error(dir))?;
+        let file = File::options().read(true).write(true).open(dir.join(SLED_FILE)).map_err(io_error)?;
+        sync_folder(dir).map_err(io_error)?;
+        let watchdog = Watchdog::start().map_err(io_error)?;
+        let instance = Self { tree, sled, file, watchdog };
+        match instance.check_format(dir) {
+            Ok(()) => Ok(instance),
+            Err(error) => {
+                instance.close();
+                Err(error)
+            }
+        }
+    }
+
+    /// Applies the batches in order, each atomically, and makes all of them durable with one flush.
+    pub(super) fn write(&self, builds: Vec<Build>) -> Result<(), Trouble> {
+        let turn = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
+        guarded(|| {
+            for build in builds {
+                self.tree.apply_batch(build(&self.tree)?)?;
+            }
+            self.watchdog.flush(&self.sled)
+        })?;
+        drop(turn);
+        self.file.sync_data().map_err(Trouble::Sync)
+    }
+
+    /// Reads whatever `look` looks at.
+    pub(super) fn read<T>(&self, look: impl FnOnce(&sled::Tree) -> sled::Result<T>) -> Result<T, Trouble> {
+        guarded(|| look(&self.tree))
+    }
+
+    /// Lets go of the files.
+    pub(super) fn close(self) {
+        // sled's drop flushes and unwraps an fsync; whatever was promised is on disk already.
+        if catch_unwind(AssertUnwindSafe(|| drop(self))).is_err() {
+            tracing::warn!("the store's file could not be synced as it was closed");
+        }
+    }
+
+    /// Checks the database's format, or notes it in a new one. As this writes, it also shows that the disk takes writes.
+    fn check_format(&self, dir: &Path) -> Result<(), OpenError> {
+        let damaged = |reason: &str| OpenError::Damaged { dir: dir.to_owned(), reason: reason.to_owned() };
+        let (stored, is_empty) = self
+            .read(|tree| Ok((tree.get(FORMAT_KEY)?, tree.is_empty())))
+            .map_err(|trouble| trouble.into_open_error(dir))?;
+        match stored {
+            Some(stored) => {
+                let text = str::from_utf8(&stored).map_err(|_| damaged("its format is no number"))?;
+                let found = text.parse::<u32>().map_err(|_| damaged("its format is no number"))?;
+                if found > FORMAT {
+                    return Err(OpenError::Newer { dir: dir.to_owned(), found });
+                }
+            }
+            None if is_empty => {}
+            None => return Err(damaged("it has records and no format")),
+        }
+        let note: Build = Box::new(|_| {
+            let mut batch = sled::Batch::default();
+            batch.insert(FORMAT_KEY, FORMAT.to_string().as_bytes());
+            Ok(batch)
+        });
+        self.write(vec![note]).map_err(|trouble| trouble.into_open_error(dir))
+    }
+}
+
+/// Why a call into sled failed.
+pub(super) enum Trouble {
+    /// sled said so.
+    Sled(sled::Error),
+    /// Our own call to the file failed.
+    Sync(io::Error),
+    /// sled panicked, with this message.
+    Panic(String),
+}
+
+impl From<sled::Error> for Trouble {
+    fn from(error: sled::Error) -> Self {
+        Self::Sled(error)
+    }
+}
+
+impl Trouble {
+    /// For those who wanted something of the store.
+    pub(super) fn to_store_error(&self, doing: &'static str) -> StoreError {
+        let reason = match self {
+            Self::Sled(sled::Error::Io(error)) | Self::Sync(error) if is_full(error) => {
+                return StoreError::Full;
+            }
+            Self::Sled(error) => error.to_string(),
+            Self::Sync(error) => error.to_string(),
+            Self::Panic(message) => message.clone(),
+        };
+        StoreError::Failed { doing, reason }
+    }
+
+    fn into_open_error(self, dir: &Path) -> OpenError {
+        let dir = dir.to_owned();
+        match self {
+            Self::Sled(sled::Error::Io(source)) | Self::Sync(source) => OpenError::Io { dir, source },
+            Self::Sled(error) => OpenError::Damaged { dir, reason: error.to_string() },
+            Self::Panic(reason) => OpenError::Damaged { dir, reason },
+        }
+    }
+
+    /// Whether what is on disk is not what was written.
+    pub(super) fn is_damage(&self) -> bool {
+        match self {
+            Self::Sled(error) => !matches!(error, sled::Error::Io(_)),
+            Self::Sync(_) => false,
+            Self::Panic(_) => true,
+        }
+    }
+
+    /// Whether the kernel may have dropped writes that it had taken, so that what is read back may not be on disk. A
+    /// write that was refused for want of space dropped nothing.
+    pub(super) fn unsettles(&self) -> bool {
+        match self {
+            Self::Sled(sled::Error::Io(error)) => !is_full(error),
+            Self::Sync(_) => true,
+            Self::Sled(_) | Self::Panic(_) => false,
+        }
+    }
+}
+
+/// Calls into sled; a panic in there becomes an error.
+fn guarded<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, Trouble> {
+    // A database that panicked is closed and never used again, so nobody sees what the panic left half done.
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => Ok(result?),
+        Err(payload) => {
+            let message = payload.downcast_ref::<String>().map(String::as_str);
+            let message = message.or_else(|| payload.downcast_ref::<&str>().copied());
+            Err(Trouble::Panic(message.unwrap_or("sled panicked").to_owned()))
+        }
+    }
+}
+
+/// No space, no quota, or the process's limit on the size of files.
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
+}
+
+/// sled reports a lock as one I/O error among others; this asks for the same lock first, to tell it apart.
+fn refuse_if_locked(dir: &Path) -> Result<(), OpenError> {
+    let dir = dir.to_owned();
+    match File::open(dir.join(SLED_FILE)) {
+        Ok(file) => match file.try_lock() {
+            Ok(()) => Ok(()),
+            Err(fs::TryLockError::WouldBlock) => Err(OpenError::Locked { dir }),
+            Err(fs::TryLockError::Error(source)) => Err(OpenError::Io { dir, source }),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(OpenError::Io { dir, source }),
+    }
+}
+
+/// Removes what an open that was killed left half made; sled would take it for a corrupt snapshot of its page table.
+fn clear_half_made(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Syncs the files of a folder, the folder and the one that it is in: sled syncs neither its configuration nor folders.
+pub(super) fn sync_folder(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    File::open(dir)?.sync_all()?;
+    match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Makes what can be read in `dir` the same as what is on disk. After a failed fsync the kernel may keep pages as clean that
+/// never reached the disk, and later fsyncs succeed without them; writing the file onto itself makes them dirty again.
+pub(super) fn settle(dir: &Path) -> io::Result<()> {
+    let file = File::options().read(true).write(true).open(dir.join(SLED_FILE))?;
+    let mut buffer = vec![0; SETTLE_BUFFER];
+    let mut offset = 0;
+    loop {
+        let length = file.read_at(&mut buffer, offset)?;
+        if length == 0 {
+            return file.sync_all();
+        }
+        file.write_all_at(&buffer[..length], offset)?;
+        offset += length as u64;
+    }
+}
