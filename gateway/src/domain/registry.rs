@@ -76,6 +76,9 @@ pub struct Registry {
     pending: HashMap<Ticket, changes::Pending>,
     /// Names that a change under way will take.
     reserved: HashSet<EdgeName>,
+    /// Edges whose creation failed, by their name: the store may have them all the same. Whoever takes the name next
+    /// deletes them with it, so that no name is ever stored twice.
+    ghosts: HashMap<EdgeName, Vec<EndpointId>>,
     settings_busy: bool,
     settings_parked: VecDeque<(Token, admin::Settings)>,
     seen: HashMap<EndpointId, Timestamp>,
@@ -97,6 +100,7 @@ impl Registry {
             settings: records.settings,
             pending: HashMap::new(),
             reserved: HashSet::new(),
+            ghosts: HashMap::new(),
             settings_busy: false,
             settings_parked: VecDeque::new(),
             seen: HashMap::new(),

@@ -89,7 +89,8 @@ impl Registry {
         self.check_free(&record.name)?;
         apply(&mut record, change)?;
         self.reserved.insert(record.name.clone());
-        let batch = vec![Change::PutEdge(record.clone())];
+        let mut batch = self.without_ghosts(&record.name);
+        batch.push(Change::PutEdge(record.clone()));
         self.commit(Pending::Create { token, record }, batch, out);
         Ok(())
     }
@@ -119,11 +120,13 @@ impl Registry {
                     self.check_free(new)?;
                 }
                 apply(&mut record, &change)?;
+                let mut batch = Vec::new();
                 if let Some(new) = &renamed {
                     self.reserved.insert(new.clone());
                     record.name = new.clone();
+                    batch = self.without_ghosts(new);
                 }
-                let batch = vec![Change::PutEdge(record.clone())];
+                batch.push(Change::PutEdge(record.clone()));
                 (Pending::Update { token, record, renamed }, batch)
             }
             Request::Dissociate { .. } => {
@@ -174,6 +177,11 @@ impl Registry {
         ticket
     }
 
+    /// What must go from the store before the name is stored again.
+    fn without_ghosts(&self, name: &EdgeName) -> Vec<Change> {
+        self.ghosts.get(name).into_iter().flatten().map(|endpoint| Change::DeleteEdge(*endpoint)).collect()
+    }
+
     fn check_free(&self, name: &EdgeName) -> Result<(), AdminError> {
         if self.by_name.contains_key(name) || self.reserved.contains(name) {
             return Err(AdminError::NameTaken(name.clone()));
@@ -210,7 +218,10 @@ impl Registry {
             Pending::Create { token, record } => {
                 self.reserved.remove(&record.name);
                 if result.is_ok() {
+                    self.ghosts.remove(&record.name);
                     self.insert(record, now);
+                } else {
+                    self.ghosts.entry(record.name).or_default().push(record.endpoint);
                 }
                 answer(token, out);
                 VecDeque::new()
@@ -218,6 +229,9 @@ impl Registry {
             Pending::Update { token, record, renamed } => {
                 if let Some(new) = renamed {
                     self.reserved.remove(&new);
+                    if result.is_ok() {
+                        self.ghosts.remove(&new);
+                    }
                 }
                 let endpoint = record.endpoint;
                 if result.is_ok() {

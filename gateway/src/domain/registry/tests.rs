@@ -9,6 +9,7 @@ use shared::wire::admin;
 use shared::wire::check_in::{Authorization, CheckIn, FailedOffer, Hello, Service, ServiceKind, TunnelState};
 
 use super::*;
+use crate::domain::edge::Change;
 use crate::domain::refusal::{OpenError, StoreError};
 use crate::domain::tunnel::{Offer, digest};
 
@@ -18,7 +19,7 @@ struct Bench {
     rng: StdRng,
     next: u64,
     /// What the store was asked to commit and has not done yet.
-    commits: VecDeque<Ticket>,
+    commits: VecDeque<(Ticket, Vec<Change>)>,
     check_ins: Vec<(Token, Result<Decision, CheckInRefusal>)>,
     changes: Vec<(Token, Result<(), AdminError>)>,
     others: Vec<Command>,
@@ -44,7 +45,7 @@ impl Bench {
         self.registry.handle(event, self.now, &mut self.rng, &mut out);
         for command in out {
             match command {
-                Command::Commit { ticket, .. } => self.commits.push_back(ticket),
+                Command::Commit { ticket, batch } => self.commits.push_back((ticket, batch)),
                 Command::CheckIn { token, answer } => self.check_ins.push((token, answer)),
                 Command::Change { token, answer } => self.changes.push((token, answer)),
                 other => self.others.push(other),
@@ -64,7 +65,7 @@ impl Bench {
     }
 
     fn commit(&mut self, result: Result<(), StoreError>) {
-        let ticket = self.commits.pop_front().expect("a commit is under way");
+        let (ticket, _) = self.commits.pop_front().expect("a commit is under way");
         self.handle(Event::Committed { ticket, result });
     }
 
@@ -451,6 +452,30 @@ fn name_belongs_to_one_edge_also_while_its_creation_is_being_stored() {
     let rename = admin::ChangeEdge { name: Some(name("shop")), ..Default::default() };
     bench.change(Request::Update { edge: name("depot"), change: rename });
     assert!(matches!(bench.changes.pop(), Some((_, Err(AdminError::NameTaken(_))))));
+}
+
+#[test]
+fn creation_that_failed_leaves_nothing_under_its_name_when_the_name_is_taken_again() {
+    let mut bench = Bench::new();
+    let ghost = EndpointId::random();
+    let request = |endpoint| Request::Create {
+        new: admin::CreateEdge {
+            name: name("shop"),
+            cluster: false,
+            interval_s: None,
+            idle_timeout_s: None,
+            tags: vec![],
+        },
+        endpoint,
+        key: KeyDigest([1; 32]),
+    };
+    bench.change(request(ghost));
+    bench.commit(full());
+    bench.change(request(EndpointId::random()));
+    let (_, batch) = bench.commits.front().expect("under way");
+    assert!(matches!(batch[..], [Change::DeleteEdge(gone), Change::PutEdge(_)] if gone == ghost));
+    bench.commit(Ok(()));
+    assert!(bench.registry.ghosts.is_empty());
 }
 
 #[test]
