@@ -3,6 +3,7 @@
 //! The rule: standard output has what was asked for and nothing else; everything about how it went is on standard
 //! error, one line for an error, and in the exit code.
 
+pub mod backup;
 pub mod client;
 pub mod connect;
 pub mod edge;
@@ -21,6 +22,7 @@ use shared::log;
 
 use crate::config::{Config, Options};
 use crate::serve::{configuration, serve};
+use backup::{BackupArgs, RestoreArgs};
 use connect::ConnectArgs;
 use edge::EdgeArgs;
 use exit::{CliError, Exit, complain};
@@ -59,6 +61,10 @@ enum Command {
     Token(TokenArgs),
     /// Show and change what is set while the gateway runs
     Settings(SettingsArgs),
+    /// Take a backup of a running gateway: keys, records and snapshots in one checked file
+    Backup(BackupArgs),
+    /// Make a data folder of a backup, for a gateway that does not run
+    Restore(RestoreArgs),
 }
 
 /// What `serve` takes, and all that must know how a gateway is served.
@@ -91,6 +97,8 @@ pub fn run() -> ExitCode {
         Command::Connect(args) => operate(args.run()),
         Command::Token(args) => operate(args.run()),
         Command::Settings(args) => operate(args.run()),
+        Command::Backup(args) => operate(args.run()),
+        Command::Restore(args) => operate(args.run()),
     };
     exit.into()
 }
@@ -99,7 +107,12 @@ impl Command {
     fn serve_args(&mut self) -> Option<&mut ServeArgs> {
         match self {
             Self::Serve(args) | Self::CheckConfig(args) | Self::Healthcheck { serve: args, .. } => Some(args),
-            Self::Edge(_) | Self::Connect(_) | Self::Token(_) | Self::Settings(_) => None,
+            Self::Edge(_)
+            | Self::Connect(_)
+            | Self::Token(_)
+            | Self::Settings(_)
+            | Self::Backup(_)
+            | Self::Restore(_) => None,
         }
     }
 }
@@ -185,6 +198,8 @@ mod tests {
             "settings set --interval 10 --idle-timeout 60 --hold 0",
             "connect shop-17/db --listen 127.0.0.1:5432",
             "connect shop-17/ssh --stdio",
+            "backup gate.backup",
+            "restore gate.backup --data-dir /var/lib/tidegate",
         ] {
             let arguments: Vec<_> = line.split(' ').collect();
             assert!(parse(&arguments).is_ok(), "{line}: {}", parse(&arguments).expect_err("not understood"));

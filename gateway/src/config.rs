@@ -18,7 +18,7 @@ use shared::log::{DEFAULT_FILTER, check_filter};
 pub use options::{Options, Source, Text};
 
 /// Where the container's volume and the packages keep it.
-const DEFAULT_DATA_DIR: &str = "/var/lib/tidegate";
+pub const DEFAULT_DATA_DIR: &str = "/var/lib/tidegate";
 const DEFAULT_API_ADDR: &str = "0.0.0.0:9000";
 const DEFAULT_SSH_ADDR: &str = "0.0.0.0:8000";
 const DEFAULT_PLAIN_HTTP: &str = "loopback";

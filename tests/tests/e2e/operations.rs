@@ -197,7 +197,7 @@ async fn backup_of_a_running_gateway_restores_elsewhere() {
     let backup = site.gateway.folder().join("gate.backup");
     let backup = backup.to_str().expect("a plain path").to_owned();
     let data = site.gateway.data();
-    run(site.gateway.cli(&["backup", "--output", &backup])).await.ok();
+    run(site.gateway.cli(&["backup", &backup])).await.ok();
     let before = site.gateway.admin.edges().await;
 
     site.gateway.kill();

@@ -1,0 +1,83 @@
+//! `tidegate backup` and `tidegate restore`.
+//!
+//! The rule: a backup stands at its place only when it is whole and checked, and it is as secret as the gateway's keys.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use http_body_util::BodyExt as _;
+use tokio::time::timeout;
+
+use super::client::Access;
+use super::exit::{CliError, complain};
+use crate::backup::{Summary, restore, verify};
+use crate::config::DEFAULT_DATA_DIR;
+use crate::data_dir::SecretFile;
+
+const PATH: &str = "/api/v1/backup";
+/// Longest wait for the next piece of a backup: the gateway reads its store, and its disk may stall for a while.
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// `tidegate backup`.
+#[derive(Args, Debug)]
+pub struct BackupArgs {
+    /// Where to put the backup; an older one there is replaced once the new one is whole
+    file: PathBuf,
+    #[command(flatten)]
+    access: Access,
+}
+
+/// `tidegate restore`.
+#[derive(Args, Debug)]
+pub struct RestoreArgs {
+    /// The backup
+    file: PathBuf,
+    /// Data folder to make of it: one that is absent or empty
+    #[arg(long, env = "TIDEGATE_DATA_DIR", value_name = "DIR", default_value = DEFAULT_DATA_DIR)]
+    data_dir: PathBuf,
+}
+
+impl BackupArgs {
+    /// Downloads it, checks it, and puts it in place.
+    pub async fn run(self) -> Result<(), CliError> {
+        let mut body = self.access.client()?.download(PATH).await?;
+        let failed = |error| CliError::failed(format!("can't write {}", self.file.display()), error);
+        let mut file = SecretFile::create(&self.file).map_err(failed)?;
+        let broke_off =
+            |reason: String| CliError::Unreachable(format!("the gateway broke off the backup: {reason}"));
+        loop {
+            let frame = timeout(STALL_TIMEOUT, body.frame()).await;
+            match frame.map_err(|_| broke_off(format!("nothing came for {} s", STALL_TIMEOUT.as_secs())))? {
+                Some(Ok(frame)) => {
+                    if let Some(bytes) = frame.data_ref() {
+                        file.write_all(bytes).map_err(failed)?;
+                    }
+                }
+                Some(Err(error)) => return Err(broke_off(error.to_string())),
+                None => break,
+            }
+        }
+        let summary =
+            verify(file.beside()).map_err(|error| CliError::failed("the backup is no good", error))?;
+        file.commit().map_err(failed)?;
+        complain(&format!("backed up {} to {}; keep it secret", contents(summary), self.file.display()));
+        Ok(())
+    }
+}
+
+impl RestoreArgs {
+    /// Makes a data folder of it, without a gateway.
+    pub async fn run(self) -> Result<(), CliError> {
+        let restored = restore(&self.file, &self.data_dir).await;
+        let summary = restored.map_err(|error| CliError::Failed(error.to_string()))?;
+        complain(&format!("restored {} into {}", contents(summary), self.data_dir.display()));
+        Ok(())
+    }
+}
+
+fn contents(summary: Summary) -> String {
+    let Summary { edges, tokens, snapshots, files } = summary;
+    format!("{edges} edges, {tokens} API tokens, {snapshots} snapshots and {files} files")
+}
