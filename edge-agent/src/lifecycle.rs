@@ -74,7 +74,7 @@ pub enum Start {
 
 /// One try to open a tunnel, and the tunnel that came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Attempt(u64);
+pub struct Attempt(pub(crate) u64);
 
 /// What happened.
 #[derive(Clone, Debug)]

@@ -15,6 +15,7 @@ use shared::fingerprint::HostKeyFingerprint;
 use shared::host_port::{HostPort, HostPortError};
 use shared::id::EdgeId;
 use shared::tunnel::control::{self, ControlReader, FromAgent, ToAgent};
+use shared::tunnel::sever::Severable;
 use shared::tunnel::socket::PatientSocket;
 use shared::tunnel::ssh::{
     CHANNEL_QUEUE, CONTROL_NAME, CONTROL_VERSION, INACTIVITY, KEEPALIVE, KEEPALIVE_UNANSWERED, MAX_PACKET,
@@ -24,6 +25,7 @@ use shared::wire::check_in::Offer;
 use tokio::io::{AsyncWrite, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::lifecycle::{Attempt, Failure, TunnelEvent};
 use crate::services::Service;
@@ -154,12 +156,17 @@ struct Open {
     idle_timeout: Duration,
     /// Why the connection ended, as the handler saw it.
     end: Arc<Mutex<Option<String>>>,
+    _sever_at_the_end: DropGuard,
 }
 
 async fn open(attempt: Attempt, offer: &Offer, site: &Site, events: &Events) -> Result<Open, OpenError> {
     let credentials = envelope::open(&offer.credentials, &site.edge_id, &offer.id)?;
     let address: HostPort = offer.ssh.parse()?;
-    let socket = PatientSocket::new(site.dialer.dial(&address).await?);
+    let sever = CancellationToken::new();
+    let socket = site.dialer.dial(&address).await?;
+    // However this ends, the socket goes with it, and russh's task with the socket.
+    let sever_at_the_end = sever.clone().drop_guard();
+    let socket = PatientSocket::new(Severable::new(socket, sever));
     let streams =
         Arc::new(Streams::new(attempt, Arc::clone(&site.services), socket.backlog(), events.clone()));
     let (control, controlled) = oneshot::channel();
@@ -194,7 +201,7 @@ async fn open(attempt: Attempt, offer: &Offer, site: &Site, events: &Events) -> 
     let (reader, writer, idle_timeout) = timeout(STEP_TIMEOUT, welcome)
         .await
         .unwrap_or(Err(OpenError::Timeout { doing: "asking for the forwards" }))?;
-    Ok(Open { ssh, streams, reader, writer, idle_timeout, end })
+    Ok(Open { ssh, streams, reader, writer, idle_timeout, end, _sever_at_the_end: sever_at_the_end })
 }
 
 /// By its beginning the gateway knows that this end speaks control and credit.
@@ -291,7 +298,7 @@ impl Open {
                 let _ = (&mut self.ssh).await;
             }
         };
-        // Whatever is left of the connection ends with its handle.
+        // Whatever is left of the connection is cut at the end of this function.
         let _ = timeout(DISCONNECT_TIMEOUT, disconnect).await;
         self.streams.drain(DRAIN).await;
         reason

@@ -23,7 +23,6 @@ use crate::tunnels::Tunnels;
 mod connection;
 mod control;
 mod handler;
-mod sever;
 
 /// From the connection to the login, at most. OpenSSH's `LoginGraceTime` is 120 s for people who type; an agent needs
 /// ten round trips.

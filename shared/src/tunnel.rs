@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | [`ssh`] | algorithms, windows and timers that both ends set the same way |
 //! | [`socket`] | the TCP socket below SSH, which never blocks its writer |
+//! | [`sever`] | that socket cut from outside, whatever russh is doing |
 //! | [`carry`] | one stream: the pump between a channel and a local connection, with message credit |
 //! | [`control`] | what the two ends tell each other beside the streams: holds, closing, snapshot requests |
 //! | [`dial_failure`] | why an agent could not reach a service, as an SSH reason code |
@@ -21,5 +22,6 @@ pub mod carry;
 pub mod control;
 pub mod dial_failure;
 pub mod pipe;
+pub mod sever;
 pub mod socket;
 pub mod ssh;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use russh::server::{Config, RunningSession, run_stream};
 use russh::{Disconnect, Error};
 use shared::tunnel::carry::Meter;
+use shared::tunnel::sever::Severable;
 use shared::tunnel::socket::PatientSocket;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -14,7 +15,6 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::handler::{Handler, Login};
-use super::sever::Severable;
 use super::{LOGIN_GRACE, address};
 use crate::link::Closer;
 use crate::tunnels::Tunnels;
