@@ -206,12 +206,15 @@ impl Running {
         let cut = self.tunnels.live_streams();
         self.http_stop.now.cancel();
         if cut > 0 {
-            warn!(cut, "cut streams that were live after the grace");
+            warn!(streams = cut, "cut streams that were live after the grace");
         }
         self.tunnels.cut().await;
         let ended = async { while self.tasks.join_next().await.is_some() {} };
         if timeout(CUT_TIMEOUT, ended).await.is_err() {
             warn!("a listener's task did not end in time");
+        }
+        if let Err(error) = self.tunnels.write_last_seen().await {
+            warn!(%error, "last-seen times could not be stored");
         }
         info!("gateway is down");
         cut

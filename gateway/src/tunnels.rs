@@ -348,6 +348,12 @@ impl Tunnels {
         self.ask(|task, _| task.close_all("the gateway is shutting down")).await
     }
 
+    /// Writes the last-seen times that wait for their batch: the last thing before the store is closed.
+    pub async fn write_last_seen(&self) -> Result<(), StoreError> {
+        let seen = self.ask(|task, _| task.registry.take_seen()).await;
+        self.store.put_last_seen(seen).await
+    }
+
     /// Streams that are live now, for the drain.
     pub fn live_streams(&self) -> usize {
         self.live.load(Relaxed)
