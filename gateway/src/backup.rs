@@ -2,7 +2,7 @@
 //!
 //! A backup holds the plain files of the data folder (host key, TLS key and certificate), all durable records as of one
 //! moment, and the edges' last snapshots. **It is a secret**: who has it can stand in for the gateway. [`begin`] makes
-//! one as a stream; [`verify`] checks a file; [`restore`] makes a data folder of it. The format is in [`format`].
+//! one as a stream; [`verify`] checks a file; [`restore()`] makes a data folder of it. The format is in [`mod@format`].
 //!
 //! Restoring is all or nothing: as long as it is not finished, a mark in the folder keeps every gateway from starting
 //! on it ([`crate::data_dir`]).
