@@ -182,6 +182,7 @@ impl Endpoint {
         within: Duration,
     ) -> Result<(StatusCode, HeaderMap, Bytes), RequestError> {
         let exchange = async {
+            sender.ready().await.map_err(|source| self.broke_off(source))?;
             let answer = sender.send_request(request).await.map_err(|source| self.broke_off(source))?;
             self.read(answer).await
         };
@@ -276,7 +277,6 @@ impl Client {
                 serde_json::to_vec(&check_in).expect("strings, numbers and lists have no failing serializer");
             self.endpoint.request(PATH, Some("application/json"), body.into())
         };
-        connection.ready().await.map_err(|source| self.endpoint.broke_off(source))?;
         let answer = self.endpoint.exchange(&mut connection, request, ANSWER_TIMEOUT).await?;
         self.connection = Some(connection);
         Ok(answer)

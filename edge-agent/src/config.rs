@@ -12,6 +12,7 @@ use shared::id::EdgeId;
 use shared::join_token::{JoinToken, JoinTokenError};
 use shared::log::{self, LogError};
 use shared::secret::Secret;
+use shared::tls::{self, TlsError};
 use shared::toml_file::{self, TomlFileError};
 
 use crate::services::{self, Service, ServiceError};
@@ -76,6 +77,9 @@ pub enum ConfigError {
     /// A service.
     #[error(transparent)]
     Service(#[from] ServiceError),
+    /// The file with certificates.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The log filter.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -199,6 +203,10 @@ fn read(matches: &ArgMatches) -> Result<(Task, Config), ConfigError> {
         json: flags.json.or(file.json).unwrap_or(false),
     };
     log::check_filter(&config.log)?;
+    // Read again when it is used; here, so that a wrong file is found before.
+    if config.ca_file.is_some() {
+        tls::client_config(&[], config.ca_file.as_deref())?;
+    }
     Ok((task, config))
 }
 
@@ -307,6 +315,7 @@ mod tests {
             (&["--join-token-file", "/does/not/exist"][..], "/does/not/exist"),
             (&["--edge-id", "7"][..], "UUID"),
             (&["--expose", "a=h:1,a=h:2"][..], "two services"),
+            (&["--ca-file", "/does/not/exist.pem"][..], "exist.pem"),
             (&["-l", "gateway=loud"][..], "loud"),
             (&["-c", "/does/not/exist.toml"][..], "exist.toml"),
         ] {
