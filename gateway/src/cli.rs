@@ -3,6 +3,7 @@
 //! The rule: standard output has what was asked for and nothing else; everything about how it went is on standard
 //! error, one line for an error, and in the exit code.
 
+pub mod access;
 pub mod backup;
 pub mod client;
 pub mod connect;
@@ -13,6 +14,7 @@ pub mod output;
 pub mod settings;
 mod snapshot;
 pub mod token;
+pub mod transport;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -142,7 +142,7 @@ pub async fn start(
     let policy = Policy {
         plain_http: config.plain_http,
         trusted_proxies: config.trusted_proxies.clone(),
-        max_connections: MAX_CONNECTIONS.min(raise_open_files() / FILES_PER_CONNECTION),
+        max_connections: max_connections(raise_open_files()),
     };
     let (certificate, latest) = watch::channel(identity.tls);
     let (http_stop, ssh_stop) = (Stop::default(), CancellationToken::new());
@@ -245,6 +245,19 @@ async fn bootstrap_token(file: &Path, tokens: &Tokens) -> Result<(), StartError>
     Ok(())
 }
 
+/// As many as the open files allow, and a word where that is few.
+fn max_connections(files: usize) -> usize {
+    let most = files / FILES_PER_CONNECTION;
+    if most < MAX_CONNECTIONS {
+        warn!(
+            files,
+            connections = most,
+            "the limit of open files allows few connections; raise it (ulimit -n)"
+        );
+    }
+    most.min(MAX_CONNECTIONS)
+}
+
 /// Raises the number of files that may be open as far as the system lets us, and answers with it.
 fn raise_open_files() -> usize {
     let mut limit = getrlimit(Resource::Nofile);
@@ -254,4 +267,38 @@ fn raise_open_files() -> usize {
         Err(error) => warn!(%error, "can't raise the limit of open files"),
     }
     limit.current.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::SledStore;
+
+    #[tokio::test]
+    async fn bootstrap_token_is_made_once_and_again_only_where_its_file_is_gone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store: Arc<dyn Store> =
+            Arc::new(SledStore::open(&folder.path().join("s"), 1 << 20).expect("a store"));
+        let tokens = Tokens::load(vec![], store);
+        let file = folder.path().join("token");
+        bootstrap_token(&file, &tokens).await.expect("made");
+        let first = std::fs::read_to_string(&file).expect("written");
+        assert!(tokens.check(first.trim()));
+        bootstrap_token(&file, &tokens).await.expect("kept");
+        assert_eq!(std::fs::read_to_string(&file).expect("kept"), first);
+        assert_eq!(tokens.list().len(), 1);
+        std::fs::remove_file(&file).expect("it is there");
+        bootstrap_token(&file, &tokens).await.expect("made again");
+        assert_eq!(tokens.list().len(), 2);
+        // A foreign token is left alone: it may be somebody's only copy.
+        std::fs::write(&file, "tga_of_another_gateway").expect("written");
+        bootstrap_token(&file, &tokens).await.expect("kept");
+        assert_eq!(std::fs::read_to_string(&file).expect("kept"), "tga_of_another_gateway");
+    }
+
+    #[test]
+    fn connections_fit_into_the_open_files() {
+        assert_eq!(max_connections(1_000_000), MAX_CONNECTIONS);
+        assert_eq!(max_connections(1024), 1024 / FILES_PER_CONNECTION);
+    }
 }

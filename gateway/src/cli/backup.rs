@@ -10,7 +10,7 @@ use clap::Args;
 use http_body_util::BodyExt as _;
 use tokio::time::timeout;
 
-use super::client::Access;
+use super::access::Access;
 use super::exit::{CliError, complain};
 use crate::backup::{Summary, restore, verify};
 use crate::config::DEFAULT_DATA_DIR;

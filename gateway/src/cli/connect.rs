@@ -22,9 +22,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
 use self::stdio::Stdio;
-use super::client::{Access, Client, NOTHING, Upgraded};
+use super::access::Access;
+use super::client::{Client, NOTHING};
 use super::exit::{CliError, complain};
 use super::output::print_text;
+use super::transport::Upgraded;
 
 /// Connections at once through one `--listen`: more than any program opens to a database, and far below the files that
 /// a process may have open. When full, new ones wait in the kernel's queue.
@@ -178,7 +180,7 @@ mod tests {
     use bytes::Bytes;
     use tokio::io::AsyncReadExt as _;
 
-    use super::super::client::Transport;
+    use super::super::transport::Transport;
     use super::*;
 
     /// Two ends of a TCP connection on loopback.

@@ -9,11 +9,11 @@ use shared::wire::admin::{
     CreateEdge, Edge, EdgeCreated, EdgePage, EdgeStatus, StoredSnapshot, Tunnel, TunnelState,
 };
 
-use super::client::{Access, Client, NOTHING};
+use super::access::{Access, How};
+use super::client::{Client, NOTHING};
 use super::exit::{CliError, complain};
 use super::output::{confirm, facts, print, table};
 use super::snapshot;
-use super::token::How;
 
 const PATH: &str = "/api/v1/edges";
 /// Edges asked for at a time.

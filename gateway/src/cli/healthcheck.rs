@@ -13,7 +13,8 @@ use shared::dial::Dialer;
 use shared::tls;
 use shared::wire::admin::{Health, HealthStatus};
 
-use super::client::{Client, Target};
+use super::access::Target;
+use super::client::Client;
 use super::exit::CliError;
 use crate::config::{Config, PlainHttp};
 use crate::identity::certificate_file;

@@ -4,10 +4,10 @@ use clap::{Args, Subcommand};
 use http::Method;
 use shared::wire::admin::Settings;
 
+use super::access::How;
 use super::client::NOTHING;
 use super::exit::CliError;
 use super::output::{facts, print};
-use super::token::How;
 
 const PATH: &str = "/api/v1/settings";
 

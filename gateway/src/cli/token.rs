@@ -5,7 +5,8 @@ use http::Method;
 use shared::wire::admin::{CreateToken, Token, TokenCreated, TokenList};
 use uuid::Uuid;
 
-use super::client::{Access, NOTHING};
+use super::access::{Access, How};
+use super::client::NOTHING;
 use super::exit::{CliError, complain};
 use super::output::{Format, print, table};
 
@@ -39,16 +40,6 @@ enum TokenCommand {
         #[command(flatten)]
         access: Access,
     },
-}
-
-/// Where to ask and what to print.
-#[derive(Args, Clone, Debug)]
-pub struct How {
-    #[command(flatten)]
-    pub(super) access: Access,
-    /// Form of the output
-    #[arg(short, long, value_enum, default_value = "table")]
-    pub(super) output: Format,
 }
 
 impl TokenArgs {

@@ -155,6 +155,17 @@ async fn idle_connection_outlives_the_time_for_its_first_request() {
     assert!(started.elapsed() >= KEEP_ALIVE_IDLE && started.elapsed() <= 3 * KEEP_ALIVE_IDLE);
 }
 
+#[tokio::test(start_paused = true)]
+async fn trickling_second_request_gets_no_more_time_than_silence() {
+    let gateway = start(PlainHttp::Loopback, 10, who()).await;
+    let mut stream = gateway.plain().await;
+    let started = tokio::time::Instant::now();
+    stream.write_all(&[GET, b"GET / HT"].concat()).await.expect("sent");
+    let answer = rest(stream).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("127.0.0.1 false"), "{answer}");
+    assert!(started.elapsed() <= 3 * KEEP_ALIVE_IDLE);
+}
+
 #[tokio::test]
 async fn stop_closes_idle_connections_and_lets_requests_finish() {
     let (entered, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));

@@ -1,0 +1,171 @@
+//! How a command of the operator's side reaches its gateway: URL, API token, fingerprint.
+//!
+//! The rule: the API token comes from the environment or a file, never from a flag, which every user of the machine
+//! could read; and over plain HTTP it goes to this machine only.
+
+use std::net::IpAddr;
+
+use clap::Args;
+use http::Uri;
+use shared::dial::Dialer;
+use shared::fingerprint::TlsFingerprint;
+use shared::host_port::HostPort;
+use shared::secret::Secret;
+use shared::tls;
+
+use super::client::Client;
+use super::exit::CliError;
+use super::output::Format;
+
+/// Where to ask and what to print.
+#[derive(Args, Clone, Debug)]
+pub struct How {
+    #[command(flatten)]
+    pub(super) access: Access,
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(super) output: Format,
+}
+
+/// Where to ask, and how to know the gateway.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "The API token comes from --token-file or the environment variable TIDEGATE_TOKEN.")]
+pub struct Access {
+    /// The gateway, such as https://gate.example.com:9000
+    #[arg(long, env = "TIDEGATE_URL", default_value = "https://127.0.0.1:9000")]
+    url: String,
+    /// File with the API token; goes before TIDEGATE_TOKEN
+    #[arg(long, env = "TIDEGATE_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<String>,
+    /// Fingerprint of the gateway's TLS key, as its log shows it on start; without one its certificate must verify
+    #[arg(long, env = "TIDEGATE_TLS_FINGERPRINT", value_name = "sha256//...", value_delimiter = ',')]
+    tls_fingerprint: Vec<String>,
+    /// Certificates (PEM) to trust besides the system's roots
+    #[arg(long, env = "TIDEGATE_CA_FILE", value_name = "FILE")]
+    ca_file: Option<String>,
+}
+
+impl Access {
+    /// The client for it.
+    pub fn client(&self) -> Result<Client, CliError> {
+        let token = self.token()?;
+        let pins = self.tls_fingerprint.iter().filter(|text| !text.is_empty());
+        let pins: Result<Vec<TlsFingerprint>, _> = pins.map(|text| text.trim().parse()).collect();
+        let pins =
+            pins.map_err(|error| CliError::Configuration(format!("TIDEGATE_TLS_FINGERPRINT: {error}")))?;
+        let target = Target::parse(&self.url)?;
+        let tls = if target.secure {
+            let ca_file = self.ca_file.as_deref().filter(|file| !file.is_empty()).map(str::as_ref);
+            Some(
+                tls::client_config(&pins, ca_file)
+                    .map_err(|error| CliError::Configuration(error.to_string()))?,
+            )
+        } else {
+            target.check_plain(&pins)?;
+            None
+        };
+        Client::new(target, tls, Some(&token), Dialer::from_environment())
+    }
+
+    fn token(&self) -> Result<Secret<String>, CliError> {
+        let text = match self.token_file.as_deref().filter(|file| !file.is_empty()) {
+            Some(file) => std::fs::read_to_string(file).map_err(|error| {
+                CliError::Configuration(format!("can't read the API token from {file}: {error}"))
+            })?,
+            None => std::env::var("TIDEGATE_TOKEN").unwrap_or_default(),
+        };
+        if text.trim().is_empty() {
+            let hint = "no API token is given: set TIDEGATE_TOKEN, or name its file with --token-file or \
+                        TIDEGATE_TOKEN_FILE (`tidegate serve --bootstrap-token-file` makes the first one)";
+            return Err(CliError::Configuration(hint.to_owned()));
+        }
+        Ok(Secret::new(text.trim().to_owned()))
+    }
+}
+
+/// The gateway that a URL names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Whether with TLS.
+    pub(super) secure: bool,
+    /// Where it is.
+    pub(super) address: HostPort,
+    /// As the URL has it, for the `host` header.
+    pub(super) authority: String,
+}
+
+impl Target {
+    /// From scheme, host and port; a path makes no sense, since there is one API.
+    pub fn parse(url: &str) -> Result<Self, CliError> {
+        let wrong = || {
+            CliError::Configuration(format!(
+                "TIDEGATE_URL: {url:?} is not a URL such as https://gate.example.com:9000"
+            ))
+        };
+        let uri: Uri = url.parse().map_err(|_| wrong())?;
+        let authority =
+            uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or_else(wrong)?;
+        let secure = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            Some(_) | None => return Err(wrong()),
+        };
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() || authority.host().is_empty() {
+            return Err(wrong());
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let port = authority.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        Ok(Self { secure, address: HostPort { host, port }, authority: authority.to_string() })
+    }
+
+    /// A token and what is done with it must not cross a network in the clear.
+    fn check_plain(&self, pins: &[TlsFingerprint]) -> Result<(), CliError> {
+        let host = &self.address.host;
+        let local = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+        if !local {
+            let text =
+                format!("TIDEGATE_URL: the API token is not sent to {host} over plain HTTP; use https://");
+            return Err(CliError::Configuration(text));
+        }
+        if pins.is_empty() {
+            return Ok(());
+        }
+        Err(CliError::Configuration("TIDEGATE_TLS_FINGERPRINT needs a TIDEGATE_URL with https://".to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn access(url: &str) -> Access {
+        Access { url: url.into(), token_file: None, tls_fingerprint: vec![], ca_file: None }
+    }
+
+    #[test]
+    fn urls_name_a_gateway_and_nothing_else() {
+        let target = Target::parse("https://gate.example.com").expect("a URL");
+        assert_eq!((target.secure, target.address.to_string().as_str()), (true, "gate.example.com:443"));
+        let target = Target::parse("http://[::1]:9000/").expect("a URL");
+        assert_eq!((target.secure, target.address.to_string().as_str()), (false, "[::1]:9000"));
+        for bad in ["gate:9000", "ftp://gate", "https://gate/x", "https://a@gate", "https://", ""] {
+            assert!(matches!(Target::parse(bad), Err(CliError::Configuration(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn token_never_goes_over_plain_http_to_another_machine() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("token");
+        std::fs::write(&file, "tga_x\n").expect("written");
+        let with_token = |url| Access { token_file: Some(file.display().to_string()), ..access(url) };
+        for local in ["http://127.0.0.1:9000", "http://localhost:9000", "http://[::1]:9000"] {
+            assert!(with_token(local).client().is_ok(), "{local}");
+        }
+        let error = with_token("http://192.0.2.1:9000").client().expect_err("not this machine");
+        assert!(error.to_string().contains("https://"), "{error}");
+        let pin = TlsFingerprint::from_bytes([1; 32]).to_string();
+        let pinned = Access { tls_fingerprint: vec![pin], ..with_token("http://127.0.0.1:9000") };
+        assert!(pinned.client().is_err(), "a pin means nothing without TLS");
+    }
+}
