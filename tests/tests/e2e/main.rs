@@ -9,6 +9,7 @@ mod docker;
 mod enrolment;
 mod idle;
 mod join;
+mod model;
 mod openssh;
 mod operations;
 mod postgres;
