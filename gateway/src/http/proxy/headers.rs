@@ -56,10 +56,12 @@ pub struct Forwarded {
     pub host: HeaderValue,
 }
 
-/// The protocol that a request wants to change to, if it can: upgrades are HTTP/1.1 only (RFC 9110 §7.8).
+/// The protocol that a request wants to change to, if it can: upgrades are HTTP/1.1 only (RFC 9110 §7.8). `h2c` is none
+/// that we pass on: it went out of use (RFC 9113 §3.1), curl still offers it, and requests inside would bring headers
+/// about the client that nobody checked.
 pub fn upgrade(version: Version, headers: &HeaderMap) -> Option<HeaderValue> {
     let wanted = version == Version::HTTP_11 && lists(headers, &CONNECTION, "upgrade");
-    headers.get(UPGRADE).filter(|_| wanted).cloned()
+    headers.get(UPGRADE).filter(|_| wanted && !lists(headers, &UPGRADE, "h2c")).cloned()
 }
 
 /// Makes a request's headers ready for the service.
@@ -234,6 +236,11 @@ mod tests {
         let headers = headers(&[("connection", "upgrade"), ("upgrade", "tcp")]);
         assert_eq!(upgrade(Version::HTTP_2, &headers), None);
         assert_eq!(upgrade(Version::HTTP_10, &headers), None);
+        let offer =
+            [("connection", "Upgrade, HTTP2-Settings"), ("upgrade", "h2c"), ("http2-settings", "AAMA")];
+        let offered = sent(&offer);
+        assert_eq!(offered["connection"], "close");
+        assert!(!offered.contains_key("upgrade") && !offered.contains_key("http2-settings"));
         let trailers = sent(&[("te", "gzip;q=1, trailers;q=0.5")]);
         assert_eq!(
             (&trailers["te"], &trailers["connection"]),
