@@ -192,11 +192,13 @@ impl Gateway {
     pub async fn listen(&self, edge: &str, service: &str) -> Listen {
         let log = Log::default();
         let command = self.cli(&["connect", &format!("{edge}/{service}"), "--listen", "127.0.0.1:0"]);
-        let process = Process::start("tidegate connect", command, &log);
+        let mut process = Process::start("tidegate connect", command, &log);
         let address = until(SOON, "tidegate connect prints its address", async || {
+            assert!(process.runs(), "tidegate connect ended:\n{}", log.text());
             log.text().split_whitespace().find_map(|word| word.parse().ok())
-        });
-        Listen { address: address.await, process }
+        })
+        .await;
+        Listen { address, process }
     }
 }
 
