@@ -11,6 +11,7 @@ use tests::gateway::Gateway;
 use tests::process::run;
 use tests::site::{EDGE, Site};
 use tests::wait::{SOON, until};
+use tokio::time::{Instant, sleep_until};
 
 /// The shortest idle time there is.
 const IDLE: Duration = Duration::from_secs(10);
@@ -58,19 +59,37 @@ async fn open_stream_holds_the_tunnel_beyond_the_idle_time() {
     site.gateway.admin.wait_tunnel_within(EDGE, TunnelState::Idle, IDLE + SOON).await;
 }
 
-#[tokio::test]
+/// Sites whose tunnels close at the same time, each met by a request a little later than the one before: the closing
+/// takes a few milliseconds, and this many requests fall before, into and after it.
+const CLOSING: u32 = 32;
+const APART: Duration = Duration::from_millis(1);
+/// The first request comes this much before its tunnel is idle.
+const EARLY: Duration = Duration::from_millis(10);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_at_the_moment_of_closing_are_answered() {
     let web = Web::start().await;
-    let site = drowsy_site(&[("web", &web.url())]).await;
-    for _ in 0..2 {
-        site.get("web", "/hello").await.expect(200);
-        let start = site.agent.log().len();
-        site.agent.log().wait_for_after(start, "the tunnel is idle", IDLE + SOON).await;
-        let answers = join_all((0..2).map(|_| site.get("web", "/hello"))).await;
-        for answer in answers {
+    let gateway = Gateway::start().await;
+    let mut agents = Vec::new();
+    for number in 0..CLOSING {
+        let edge =
+            gateway.admin.create_with(&format!("e{number}"), |edge| edge.idle_timeout_s = Some(10)).await;
+        agents.push(AgentOptions::joining(&edge).expose("web", web.url()).start());
+    }
+    let meet = async |number: u32| {
+        let name = format!("e{number}");
+        gateway.admin.wait_online(&name).await;
+        let path = Gateway::proxy_path(&name, "web", "/hello");
+        gateway.admin.get(&path).await.expect(200);
+        let closing = Instant::now() + IDLE;
+        sleep_until(closing - EARLY + number * APART).await;
+        for answer in join_all((0..2).map(|_| gateway.admin.get(&path))).await {
             assert_eq!(answer.expect(200).text(), "hello");
         }
-    }
+    };
+    join_all((0..CLOSING).map(meet)).await;
+    let closed = agents.iter().filter(|agent| agent.log().contains("the tunnel is idle")).count();
+    assert!(closed > 0, "no request came late enough to find its tunnel closing");
 }
 
 #[tokio::test]

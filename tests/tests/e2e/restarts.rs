@@ -1,5 +1,8 @@
 //! Either side may die at any step; nothing is lost and everything comes back by itself.
 
+use std::time::Duration;
+
+use rustix::process::Signal;
 use shared::wire::admin::TunnelState;
 use tests::agent::AgentOptions;
 use tests::fakes::http::Web;
@@ -126,4 +129,32 @@ async fn stream_that_is_open_when_a_side_dies_ends_and_the_next_works() {
         let mut stream = listen.connect().await;
         assert_echo(&mut stream, b"after").await;
     }
+}
+
+/// Keep-alives go out every 15 s, and three that are missed end a tunnel.
+const NOTICED: Duration = Duration::from_secs(90);
+
+#[tokio::test]
+async fn agent_that_hangs_loses_its_tunnel_and_comes_back_when_it_goes_on() {
+    let web = Web::start().await;
+    let mut site = Site::start(&[("web", &web.url())]).await;
+    site.open_tunnel().await;
+    site.agent.process().signal(Signal::STOP);
+    until(NOTICED, "the gateway gives the tunnel up", async || {
+        (site.gateway.admin.tunnel(EDGE).await.state != TunnelState::Open).then_some(())
+    })
+    .await;
+    site.agent.process().signal(Signal::CONT);
+    works(&site, "the agent was frozen").await;
+}
+
+#[tokio::test]
+async fn gateway_that_hangs_is_left_and_found_again_when_it_goes_on() {
+    let web = Web::start().await;
+    let mut site = Site::start(&[("web", &web.url())]).await;
+    site.open_tunnel().await;
+    site.gateway.process().signal(Signal::STOP);
+    site.agent.log().wait_for("the tunnel is lost", NOTICED).await;
+    site.gateway.process().signal(Signal::CONT);
+    works(&site, "the gateway was frozen").await;
 }

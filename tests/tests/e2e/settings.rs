@@ -1,7 +1,9 @@
 //! Settings that change while everything runs.
 
-use shared::wire::admin::{EdgeStatus, Settings};
+use shared::wire::admin::{EdgeStatus, Settings, TunnelState};
 use shared::wire::check_in::{Answer, CheckIn};
+use tests::agent::AgentOptions;
+use tests::fakes::tcp::Tcp;
 use tests::gateway::Gateway;
 use tests::liar::Liar;
 use tests::site::{EDGE, Site};
@@ -79,4 +81,17 @@ async fn held_check_in_is_answered_in_the_moment_that_the_edge_is_wanted() {
     let answer =
         tokio::time::timeout(SOON, held).await.expect("long before the 50 s are over").expect("no panic");
     assert!(answer.expect(200).json::<Answer>().offer.is_some());
+}
+
+#[tokio::test]
+async fn agent_that_is_held_opens_its_tunnel_long_before_its_interval_is_over() {
+    let gateway = Gateway::start().await;
+    gateway.admin.set(Settings { hold_s: Some(50), ..Settings::default() }).await;
+    let edge = gateway.admin.create_with(EDGE, |edge| edge.interval_s = Some(600)).await;
+    let echo = Tcp::echo().await;
+    let agent = AgentOptions::joining(&edge).expose("echo", echo.address).start();
+    gateway.admin.wait_online(EDGE).await;
+    gateway.admin.raise(EDGE).await;
+    gateway.admin.wait_tunnel(EDGE, TunnelState::Open).await;
+    drop(agent);
 }
