@@ -32,7 +32,6 @@ pub struct Liar {
     pub authorization: Authorization,
     /// Which instance it claims to be.
     pub instance: InstanceId,
-    wait_s: Option<u32>,
 }
 
 impl Liar {
@@ -40,12 +39,7 @@ impl Liar {
     pub fn new(http: &Http, edge: &EdgeCreated) -> Self {
         let key: EdgeKey = edge.key.parse().expect("the gateway makes good keys");
         let authorization = Authorization { edge_id: EdgeId::random(), key };
-        Self { http: http.anonymous(), authorization, instance: InstanceId::random(), wait_s: None }
-    }
-
-    /// The same, asking the gateway to hold its answers for so long.
-    pub fn preferring_wait(self, seconds: u32) -> Self {
-        Self { wait_s: Some(seconds), ..self }
+        Self { http: http.anonymous(), authorization, instance: InstanceId::random() }
     }
 
     /// Another instance with the same edge ID.
@@ -77,15 +71,12 @@ impl Liar {
 
     /// One check-in of a gateway that may be dead.
     pub async fn try_check_in(&self, body: &CheckIn) -> std::io::Result<http::Answer> {
-        let mut request = self
+        let request = self
             .http
             .request(Method::POST, PATH)
             .header(AUTHORIZATION, self.authorization.expose())
             .header(INSTANCE_HEADER, self.instance.to_string())
             .header(CONTENT_TYPE, "application/json");
-        if let Some(seconds) = self.wait_s {
-            request = request.header("prefer", format!("wait={seconds}"));
-        }
         let request = request.body(full(serde_json::to_vec(body).map_err(std::io::Error::other)?));
         self.http.send(request.map_err(std::io::Error::other)?).await
     }

@@ -1,9 +1,7 @@
 //! Settings that change while everything runs.
 
-use shared::wire::admin::{EdgeStatus, Settings, TunnelState};
+use shared::wire::admin::{EdgeStatus, Settings};
 use shared::wire::check_in::{Answer, CheckIn};
-use tests::agent::AgentOptions;
-use tests::fakes::tcp::Tcp;
 use tests::gateway::Gateway;
 use tests::liar::Liar;
 use tests::site::{EDGE, Site};
@@ -67,31 +65,4 @@ async fn values_out_of_bounds_are_refused_with_the_bounds() {
     let answer = gateway.admin.http.send_json(hyper::Method::PATCH, "/api/v1/settings", &unknown).await;
     let status = answer.expect("an answer").status.as_u16();
     assert!(matches!(status, 400 | 422), "a misspelt key is an error, not {status}");
-}
-
-#[tokio::test]
-async fn held_check_in_is_answered_in_the_moment_that_the_edge_is_wanted() {
-    let gateway = Gateway::start().await;
-    gateway.admin.set(Settings { hold_s: Some(50), ..Settings::default() }).await;
-    let edge = gateway.admin.create("shop").await;
-    let liar = Liar::new(&gateway.admin.http, &edge).preferring_wait(50);
-    liar.check_in(&Liar::hello(&["web"])).await.expect(200);
-    let held = tokio::spawn(async move { liar.check_in(&CheckIn::default()).await });
-    gateway.admin.raise("shop").await;
-    let answer =
-        tokio::time::timeout(SOON, held).await.expect("long before the 50 s are over").expect("no panic");
-    assert!(answer.expect(200).json::<Answer>().offer.is_some());
-}
-
-#[tokio::test]
-async fn agent_that_is_held_opens_its_tunnel_long_before_its_interval_is_over() {
-    let gateway = Gateway::start().await;
-    gateway.admin.set(Settings { hold_s: Some(50), ..Settings::default() }).await;
-    let edge = gateway.admin.create_with(EDGE, |edge| edge.interval_s = Some(600)).await;
-    let echo = Tcp::echo().await;
-    let agent = AgentOptions::joining(&edge).expose("echo", echo.address).start();
-    gateway.admin.wait_online(EDGE).await;
-    gateway.admin.raise(EDGE).await;
-    gateway.admin.wait_tunnel(EDGE, TunnelState::Open).await;
-    drop(agent);
 }
