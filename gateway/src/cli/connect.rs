@@ -95,7 +95,7 @@ impl ConnectArgs {
                 let stdio =
                     Stdio::new().map_err(|error| CliError::failed("can't use standard input", error))?;
                 let stream = open(&client, &self.target).await?;
-                carry(stdio, stream).await.map_err(|error| CliError::failed("the stream was cut", error))
+                carry(stdio, stream).await.map_err(|error| CliError::Failed(cut(&error)))
             }
         }
     }
@@ -140,6 +140,17 @@ async fn serve(
             complain(&error);
             socket.reset();
         }
+    }
+}
+
+/// Why a stream ended out of order, in the operator's words.
+fn cut(error: &io::Error) -> String {
+    match error.kind() {
+        // Without TLS a reset is a reset; with TLS it may also be an end without a close_notify.
+        io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof => {
+            "the service or its tunnel reset the stream".to_owned()
+        }
+        _ => format!("the stream was cut: {error}"),
     }
 }
 
