@@ -3,7 +3,7 @@
 //! | room | what lives there |
 //! | --- | --- |
 //! | [`problem`] | every error's way out; the one file that knows their status codes |
-//! | [`auth`] | API tokens, and the layer in front of the admin API |
+//! | [`auth`] | the layer in front of the admin API that asks for a token |
 //! | [`listener`] | the port itself: TLS and plain HTTP, limits, an orderly end |
 //! | [`connection`] | the connection under HTTP, which an upgraded stream gets back |
 //! | [`peer`], [`public`] | who sent a request and by which address; which addresses we tell others |
@@ -43,18 +43,18 @@ use http::StatusCode;
 use shared::fingerprint::{HostKeyFingerprint, TlsFingerprint};
 use shared::wire::{self, admin as json};
 
+use crate::access::Access;
 use crate::readiness::Readiness;
 use crate::store::Store;
 use crate::tunnels::Tunnels;
-use auth::Tokens;
 use public::PublicAddresses;
 
 /// What the handlers know.
 pub struct ApiState {
     /// The registry of edges.
     pub tunnels: Tunnels,
-    /// The API tokens.
-    pub tokens: Tokens,
+    /// Operators' credentials.
+    pub access: Access,
     /// For backups, as is the data folder.
     pub store: Arc<dyn Store>,
     /// Where keys and certificates are.
@@ -79,7 +79,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/edges/{edge}/services/{service}/stream", get(stream::stream))
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
-        .layer(from_fn_with_state(state.tokens.clone(), auth::require_token));
+        .layer(from_fn_with_state(state.access.clone(), auth::require_token));
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))

@@ -8,6 +8,7 @@
 //! | [`domain`] | PURE: edge records, one tunnel's machine, the registry of all, the check-in decision |
 //! | [`store`] | durable state: the trait, sled |
 //! | [`backup`] | everything that a gateway must keep, in one file, and back |
+//! | [`access`] | who may use the gateway as an operator: API tokens, SSH keys |
 //! | [`tunnels`] | the one task that owns the registry and runs its commands |
 //! | [`link`] | one live tunnel and its streams |
 //! | [`http`] | port 9000: check-ins, admin API, services through their tunnels |
@@ -17,6 +18,7 @@
 //! | [`serve`] | `tidegate serve` as a process |
 //! | [`cli`] | the command line: the operator's side |
 
+pub mod access;
 pub mod backup;
 pub mod cli;
 pub mod config;

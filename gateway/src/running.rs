@@ -17,9 +17,9 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::access::{Access, SshKeys, TokenError, Tokens};
 use crate::config::Config;
 use crate::data_dir::{read_secret, write_secret};
-use crate::http::auth::{TokenError, Tokens};
 use crate::http::listener::{self, MAX_CONNECTIONS, Policy, Stop};
 use crate::http::public::PublicAddresses;
 use crate::http::{ApiState, router};
@@ -125,13 +125,15 @@ pub async fn start(
     if let Some(file) = &config.bootstrap_token_file {
         bootstrap_token(file, &tokens).await?;
     }
+    let ssh_keys = SshKeys::load(std::mem::take(&mut records.ssh_keys), Arc::clone(&store));
+    let access = Access::new(tokens, ssh_keys);
     let (url, ssh) = (config.public_url.clone(), config.public_ssh.clone());
     let public = PublicAddresses::new(url, ssh, ssh_addr.port(), &records.settings);
     let tunnels = Tunnels::start(Arc::clone(&store), records);
     let readiness = Readiness::new(Arc::clone(&store));
     let router = router(ApiState {
         tunnels: tunnels.clone(),
-        tokens,
+        access: access.clone(),
         store,
         data_dir: config.data_dir.clone(),
         host_keys: vec![identity.host_key_fingerprint],
@@ -157,7 +159,7 @@ pub async fn start(
     let (registry, stop) = (tunnels.clone(), ssh_stop.clone());
     tasks.spawn(async move {
         let _up = ssh_up;
-        ssh::serve(listeners.ssh, identity.host_key, registry, stop).await;
+        ssh::serve(listeners.ssh, identity.host_key, registry, access, stop).await;
         Listener::Ssh
     });
     info!(

@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access::Access;
 use crate::tunnels::Tunnels;
 
 mod connection;
@@ -43,6 +44,7 @@ pub async fn serve(
     listener: TcpListener,
     host_key: Arc<PrivateKey>,
     tunnels: Tunnels,
+    _access: Access,
     stop: CancellationToken,
 ) {
     let config = Arc::new(config(&host_key));

@@ -26,6 +26,8 @@ pub struct Summary {
     pub edges: usize,
     /// API tokens.
     pub tokens: usize,
+    /// SSH keys of operators.
+    pub ssh_keys: usize,
     /// Snapshots.
     pub snapshots: usize,
     /// Files of the data folder: host key, TLS key and certificate.
@@ -159,7 +161,8 @@ impl Backup {
                 Entry::Snapshot { .. } => summary.snapshots += 1,
             }
         }
-        Ok(Summary { edges: records.edges.len(), tokens: records.tokens.len(), ..summary })
+        let (edges, tokens, ssh_keys) = (records.edges.len(), records.tokens.len(), records.ssh_keys.len());
+        Ok(Summary { edges, tokens, ssh_keys, ..summary })
     }
 
     fn next(&self, decoder: &mut Decoder<BufReader<&File>>) -> Result<Option<Entry>, RestoreError> {
@@ -236,6 +239,7 @@ async fn fill(backup: &Backup, staging: &Path) -> Result<(), RestoreError> {
     }
     let mut changes: Vec<Change> = records.edges.into_iter().map(Change::PutEdge).collect();
     changes.extend(records.tokens.into_iter().map(Change::PutToken));
+    changes.extend(records.ssh_keys.into_iter().map(Change::PutSshKey));
     changes.push(Change::PutSettings(records.settings));
     for batch in changes.chunks(BATCH) {
         store.commit(batch.to_vec()).await?;

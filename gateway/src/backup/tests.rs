@@ -11,12 +11,12 @@ use super::format::VERSION;
 use super::*;
 use crate::data_dir::{DataDir, DataDirError, RESTORING};
 use crate::domain::edge::{Change, EdgeRecord, Settings, Timestamp};
-use crate::store::suite::{edge, load, snapshot, token};
+use crate::store::suite::{edge, load, snapshot, ssh_key, token};
 use crate::store::{FOLDER, SledStore};
 
 const CACHE: u64 = 16 * 1024 * 1024;
 
-/// A gateway's data folder: keys, three edges, a token, settings, snapshots.
+/// A gateway's data folder: keys, three edges, a token, SSH keys, settings, snapshots.
 async fn gateway() -> (TempDir, SledStore) {
     let dir = tempfile::tempdir().expect("a temporary folder");
     for (name, content) in
@@ -28,7 +28,12 @@ async fn gateway() -> (TempDir, SledStore) {
     let settings =
         Settings { public_url: Some("https://gate.example.com:9000".into()), ..Settings::default() };
     let mut changes: Vec<_> = (1..=3).map(|number| Change::PutEdge(edge(number))).collect();
-    changes.extend([Change::PutToken(token(1)), Change::PutSettings(settings)]);
+    changes.extend([
+        Change::PutToken(token(1)),
+        Change::PutSshKey(ssh_key(1)),
+        Change::PutSshKey(ssh_key(2)),
+    ]);
+    changes.extend([Change::PutSettings(settings)]);
     store.commit(changes).await.expect("written");
     store.put_last_seen(vec![(edge(2).endpoint, Timestamp(22))]).await.expect("written");
     store.put_snapshot(edge(1).endpoint, snapshot(10)).await.expect("written");
@@ -36,7 +41,7 @@ async fn gateway() -> (TempDir, SledStore) {
     (dir, store)
 }
 
-const SUMMARY: Summary = Summary { edges: 3, tokens: 1, snapshots: 2, files: 2 };
+const SUMMARY: Summary = Summary { edges: 3, tokens: 1, ssh_keys: 2, snapshots: 2, files: 2 };
 
 async fn backup(dir: &TempDir, store: &SledStore) -> Vec<u8> {
     let stream = begin(Arc::new(store.clone()), dir.path().to_owned()).await.expect("begins");

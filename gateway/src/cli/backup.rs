@@ -78,6 +78,8 @@ impl RestoreArgs {
 }
 
 fn contents(summary: Summary) -> String {
-    let Summary { edges, tokens, snapshots, files } = summary;
-    format!("{edges} edges, {tokens} API tokens, {snapshots} snapshots and {files} files")
+    let Summary { edges, tokens, ssh_keys, snapshots, files } = summary;
+    format!(
+        "{edges} edges, {tokens} API tokens, {ssh_keys} SSH keys, {snapshots} snapshots and {files} files"
+    )
 }

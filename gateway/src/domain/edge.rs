@@ -1,4 +1,4 @@
-//! What the gateway knows durably: edges, settings, API tokens. Plain values; how they are kept is `store`'s business.
+//! What the gateway knows durably: edges, settings, operators' credentials. Plain values; how they are kept is `store`'s business.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -87,6 +87,19 @@ pub struct ApiToken {
     pub created_at: Timestamp,
 }
 
+/// An operator's own SSH key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SshKey {
+    /// Public id, to list and remove it by.
+    pub id: Uuid,
+    /// Whose it is, in its owner's words.
+    pub label: String,
+    /// Public key as OpenSSH writes it, without a comment: algorithm, space, base64.
+    pub key: String,
+    /// When it was added.
+    pub created_at: Timestamp,
+}
+
 /// One durable change. Changes that belong together are committed in one batch: all or none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -100,6 +113,10 @@ pub enum Change {
     PutToken(ApiToken),
     /// A token is revoked.
     DeleteToken(Uuid),
+    /// A new SSH key.
+    PutSshKey(SshKey),
+    /// An SSH key is removed.
+    DeleteSshKey(Uuid),
 }
 
 /// All durable records, as read at start.
@@ -111,6 +128,8 @@ pub struct Records {
     pub settings: Settings,
     /// Every API token.
     pub tokens: Vec<ApiToken>,
+    /// Every SSH key of an operator.
+    pub ssh_keys: Vec<SshKey>,
     /// When each edge was last heard of, as far as that was written.
     pub last_seen: Vec<(EndpointId, Timestamp)>,
 }

@@ -1,149 +1,33 @@
-//! API tokens, and the layer that lets nobody into the admin API without one.
-//!
-//! A token is `tga_` and 256 random bits; it is shown once, and the gateway keeps its SHA-256 only. The check is one
-//! look-up by digest: what its time tells a stranger is about the digest, from which nothing leads back to a token.
-
-use std::collections::HashMap;
-use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::SystemTime;
+//! The layer that lets nobody into the admin API without a token, and what goes wrong with operators' credentials as
+//! problems. The credentials themselves are in [`crate::access`].
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::AUTHORIZATION;
-use sha2::{Digest as _, Sha256};
-use shared::id::KeyDigest;
-use shared::secret::Secret;
-use tokio::sync::Mutex;
-use uuid::Uuid;
 
 use super::problem::{Code, Problem};
-use crate::domain::edge::{ApiToken, Change};
-use crate::store::{Store, StoreError};
+use crate::access::{Access, SshKeyError, TokenError};
 
-/// What every token begins with, so that people and secret scanners know one when they see it.
-const PREFIX: &str = "tga_";
-/// Far more than scripts and people need, and still nothing in memory.
-const MAX_TOKENS: usize = 1000;
-/// Longest label, in characters: a line in a list.
-const MAX_LABEL: usize = 100;
-
-/// The API tokens. Cheap to clone.
-#[derive(Clone)]
-pub struct Tokens {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    store: Arc<dyn Store>,
-    /// Guards what the tokens are right now; never held across an await.
-    by_digest: RwLock<HashMap<KeyDigest, ApiToken>>,
-    /// Held while a change goes to the store, so that two changes can't both pass a check on the number of tokens.
-    changing: Mutex<()>,
-}
-
-/// A freshly made token.
-#[derive(Debug)]
-pub struct NewToken {
-    /// What is kept of it.
-    pub record: ApiToken,
-    /// The token itself: the only copy there is.
-    pub token: Secret<String>,
-}
-
-/// Why a token is not made or not revoked.
-#[derive(Debug, thiserror::Error)]
-pub enum TokenError {
-    /// No usable label.
-    #[error("a token's label must be 1 to {MAX_LABEL} characters without control characters")]
-    Label,
-    /// There are too many.
-    #[error("there are {MAX_TOKENS} API tokens already; revoke some with DELETE /api/v1/tokens/ID")]
-    TooMany,
-    /// No token has this id.
-    #[error("there is no API token with the id {0}; GET /api/v1/tokens lists them")]
-    NoSuchToken(Uuid),
-    /// Revoking it would lock everybody out.
-    #[error("this is the last API token, and without one nobody could use the API; create another one first")]
-    Last,
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl Tokens {
-    /// The tokens that the store holds.
-    pub fn load(tokens: Vec<ApiToken>, store: Arc<dyn Store>) -> Self {
-        let by_digest = tokens.into_iter().map(|token| (token.digest, token)).collect();
-        Self { inner: Arc::new(Inner { store, by_digest: RwLock::new(by_digest), changing: Mutex::new(()) }) }
+/// Layer over the whole admin API, unknown paths included: passes on what shows a valid bearer token (RFC 6750 §2.1).
+pub async fn require_token(
+    State(access): State<Access>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let refused = |detail: &str| Err(Problem::new(Code::NotAuthenticated, detail));
+    let Some(header) = request.headers().get(AUTHORIZATION) else {
+        return refused("send an API token as `authorization: Bearer tga_...`");
+    };
+    // Scheme names are case-insensitive (RFC 9110 §11.1).
+    let token = match header.to_str().ok().and_then(|text| text.split_once(' ')) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim_start(),
+        Some(_) | None => return refused("the authorization header must be `Bearer` and an API token"),
+    };
+    if access.by_token(token).is_none() {
+        return refused("this API token is not known here: it was revoked, or belongs to another gateway");
     }
-
-    /// Makes a token. It is durable before this returns.
-    pub async fn create(&self, label: &str) -> Result<NewToken, TokenError> {
-        if !(1..=MAX_LABEL).contains(&label.chars().count()) || label.chars().any(char::is_control) {
-            return Err(TokenError::Label);
-        }
-        let _changing = self.inner.changing.lock().await;
-        if self.read().len() >= MAX_TOKENS {
-            return Err(TokenError::TooMany);
-        }
-        let bytes: [u8; 32] = rand::random();
-        let token = Secret::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)));
-        let record = ApiToken {
-            id: Uuid::new_v4(),
-            label: label.to_owned(),
-            digest: digest(token.expose()),
-            created_at: SystemTime::now().into(),
-        };
-        self.inner.store.commit(vec![Change::PutToken(record.clone())]).await?;
-        self.write().insert(record.digest, record.clone());
-        Ok(NewToken { record, token })
-    }
-
-    /// All tokens, oldest first.
-    pub fn list(&self) -> Vec<ApiToken> {
-        let mut tokens: Vec<_> = self.read().values().cloned().collect();
-        tokens.sort_by_key(|token| (token.created_at, token.id));
-        tokens
-    }
-
-    /// Revokes a token: durable, and in force, before this returns.
-    pub async fn revoke(&self, id: Uuid) -> Result<(), TokenError> {
-        let _changing = self.inner.changing.lock().await;
-        let (digest, count) = {
-            let tokens = self.read();
-            let token = tokens.values().find(|token| token.id == id).ok_or(TokenError::NoSuchToken(id))?;
-            (token.digest, tokens.len())
-        };
-        if count == 1 {
-            return Err(TokenError::Last);
-        }
-        self.inner.store.commit(vec![Change::DeleteToken(id)]).await?;
-        self.write().remove(&digest);
-        Ok(())
-    }
-
-    /// Whether `token` is one of these.
-    pub fn check(&self, token: &str) -> bool {
-        token.starts_with(PREFIX) && self.read().contains_key(&digest(token))
-    }
-
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<KeyDigest, ApiToken>> {
-        self.inner.by_digest.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<KeyDigest, ApiToken>> {
-        self.inner.by_digest.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl fmt::Debug for Tokens {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tokens").field("count", &self.read().len()).finish()
-    }
+    Ok(next.run(request).await)
 }
 
 impl From<TokenError> for Problem {
@@ -159,27 +43,15 @@ impl From<TokenError> for Problem {
     }
 }
 
-fn digest(token: &str) -> KeyDigest {
-    KeyDigest(Sha256::digest(token).into())
-}
-
-/// Layer over the whole admin API, unknown paths included: passes on what shows a valid bearer token (RFC 6750 §2.1).
-pub async fn require_token(
-    State(tokens): State<Tokens>,
-    request: Request,
-    next: Next,
-) -> Result<Response, Problem> {
-    let refused = |detail: &str| Err(Problem::new(Code::NotAuthenticated, detail));
-    let Some(header) = request.headers().get(AUTHORIZATION) else {
-        return refused("send an API token as `authorization: Bearer tga_...`");
-    };
-    // Scheme names are case-insensitive (RFC 9110 §11.1).
-    let token = match header.to_str().ok().and_then(|text| text.split_once(' ')) {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim_start(),
-        Some(_) | None => return refused("the authorization header must be `Bearer` and an API token"),
-    };
-    if !tokens.check(token) {
-        return refused("this API token is not known here: it was revoked, or belongs to another gateway");
+impl From<SshKeyError> for Problem {
+    fn from(error: SshKeyError) -> Self {
+        let detail = error.to_string();
+        match error {
+            SshKeyError::Label | SshKeyError::Key(_) => Self::new(Code::InvalidField, detail),
+            SshKeyError::TooMany => Self::new(Code::TooManySshKeys, detail),
+            SshKeyError::Known { .. } => Self::new(Code::SshKeyExists, detail),
+            SshKeyError::NoSuchKey(_) => Self::new(Code::SshKeyNotFound, detail),
+            SshKeyError::Store(error) => error.into(),
+        }
     }
-    Ok(next.run(request).await)
 }

@@ -12,13 +12,15 @@
 //! | 403 | `bound-to-another` | an agent shows a key that is bound to another edge ID |
 //! | 403 | `plain-http-refused` | plain HTTP from where the gateway does not take it |
 //! | 404 | `not-found` | no such path |
-//! | 404 | `edge-not-found`, `service-not-found`, `snapshot-not-found`, `token-not-found` | no such thing |
+//! | 404 | `edge-not-found`, `service-not-found`, `snapshot-not-found`, `token-not-found`, `ssh-key-not-found` | no such thing |
 //! | 405 | `method-not-allowed` | the path exists, with other methods (see `allow`) |
 //! | 408 | `body-too-slow` | the body did not arrive in time |
 //! | 409 | `second-instance` | a second live agent on an edge that is no cluster |
 //! | 409 | `edge-name-taken` | another edge has this name |
 //! | 409 | `last-token` | revoking it would lock everybody out |
 //! | 409 | `too-many-tokens` | there are as many API tokens as there may be |
+//! | 409 | `ssh-key-exists` | this SSH key is there already |
+//! | 409 | `too-many-ssh-keys` | there are as many SSH keys as there may be |
 //! | 413 | `body-too-large` | the body is larger than this route takes |
 //! | 415 | `unsupported-media-type` | the body is not declared as what this route takes |
 //! | 422 | `invalid-field` | JSON with an unknown field, a missing one, or a value out of its bounds |
@@ -70,12 +72,15 @@ pub enum Code {
     ServiceNotFound,
     SnapshotNotFound,
     TokenNotFound,
+    SshKeyNotFound,
     MethodNotAllowed,
     BodyTooSlow,
     SecondInstance,
     EdgeNameTaken,
     LastToken,
     TooManyTokens,
+    SshKeyExists,
+    TooManySshKeys,
     BodyTooLarge,
     UnsupportedMediaType,
     InvalidField,
@@ -110,6 +115,7 @@ impl Code {
             Self::ServiceNotFound => (S::NOT_FOUND, "service-not-found", "The edge has no such service"),
             Self::SnapshotNotFound => (S::NOT_FOUND, "snapshot-not-found", "The edge has no snapshot"),
             Self::TokenNotFound => (S::NOT_FOUND, "token-not-found", "There is no such API token"),
+            Self::SshKeyNotFound => (S::NOT_FOUND, "ssh-key-not-found", "There is no such SSH key"),
             Self::MethodNotAllowed => {
                 (S::METHOD_NOT_ALLOWED, "method-not-allowed", "This path does not have this method")
             }
@@ -118,6 +124,8 @@ impl Code {
             Self::EdgeNameTaken => (S::CONFLICT, "edge-name-taken", "Another edge has this name"),
             Self::LastToken => (S::CONFLICT, "last-token", "This is the last API token"),
             Self::TooManyTokens => (S::CONFLICT, "too-many-tokens", "There are too many API tokens"),
+            Self::SshKeyExists => (S::CONFLICT, "ssh-key-exists", "This SSH key is there already"),
+            Self::TooManySshKeys => (S::CONFLICT, "too-many-ssh-keys", "There are too many SSH keys"),
             Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large"),
             Self::UnsupportedMediaType => {
                 (S::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body is of another type")

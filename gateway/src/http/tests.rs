@@ -20,6 +20,7 @@ use tempfile::TempDir;
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::access::{SshKeys, Tokens};
 use crate::http::peer::Peer;
 use crate::readiness::Listener;
 use crate::store::SledStore;
@@ -74,7 +75,7 @@ impl Bench {
         let router = router(ApiState {
             public: PublicAddresses::new(None, None, 8000, &records.settings),
             tunnels: Tunnels::start(Arc::clone(&store), records),
-            tokens,
+            access: Access::new(tokens, SshKeys::load(Vec::new(), Arc::clone(&store))),
             store: Arc::clone(&store),
             data_dir: folder.path().to_owned(),
             host_keys: vec![HostKeyFingerprint::from_bytes([1; 32])],

@@ -11,6 +11,7 @@
 //! | `seen/1/` ‖ 16 bytes of the endpoint id | 1 ‖ milliseconds since 1970, 8 bytes big-endian |
 //! | `settings/1/` | 1 ‖ JSON of [`SettingsV1`] |
 //! | `token/1/` ‖ 16 bytes of the token's id | 1 ‖ JSON of [`TokenV1`] |
+//! | `ssh-key/1/` ‖ 16 bytes of the key's id | 1 ‖ JSON of [`SshKeyV1`] |
 
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use shared::id::{EdgeId, EdgeName, EndpointId, KeyDigest};
 use uuid::Uuid;
 
 use super::StoreError;
-use crate::domain::edge::{ApiToken, Change, EdgeRecord, Records, Settings, Timestamp};
+use crate::domain::edge::{ApiToken, Change, EdgeRecord, Records, Settings, SshKey, Timestamp};
 
 /// The format of a database that this code writes, and the newest that it reads.
 pub(super) const FORMAT: u32 = 1;
@@ -37,6 +38,7 @@ const EDGE: &[u8] = b"edge/1/";
 const SEEN: &[u8] = b"seen/1/";
 const SETTINGS: &[u8] = b"settings/1/";
 const TOKEN: &[u8] = b"token/1/";
+const SSH_KEY: &[u8] = b"ssh-key/1/";
 
 /// Version byte of every value so far.
 const V1: u8 = 1;
@@ -62,6 +64,10 @@ pub(super) fn writes(change: &Change) -> Result<Vec<Write>, StoreError> {
         Change::PutSettings(settings) => vec![put(SETTINGS.to_vec(), json(&SettingsV1::from(settings)))?],
         Change::PutToken(token) => vec![put(key(TOKEN, token.id.as_bytes()), json(&TokenV1::from(token)))?],
         Change::DeleteToken(id) => vec![(key(TOKEN, id.as_bytes()), None)],
+        Change::PutSshKey(ssh_key) => {
+            vec![put(key(SSH_KEY, ssh_key.id.as_bytes()), json(&SshKeyV1::from(ssh_key)))?]
+        }
+        Change::DeleteSshKey(id) => vec![(key(SSH_KEY, id.as_bytes()), None)],
     })
 }
 
@@ -83,6 +89,7 @@ pub(crate) fn entries(
         .map(Change::PutEdge)
         .chain(std::iter::once(Change::PutSettings(records.settings.clone())))
         .chain(records.tokens.iter().cloned().map(Change::PutToken))
+        .chain(records.ssh_keys.iter().cloned().map(Change::PutSshKey))
         .map(|change| writes(&change));
     let seen = records.last_seen.iter().map(|(endpoint, at)| Ok(vec![seen(*endpoint, *at)]));
     changes.chain(seen).flat_map(|writes| match writes {
@@ -109,6 +116,9 @@ pub(crate) fn read_into(records: &mut Records, key: &[u8], value: &[u8]) -> Resu
     } else if let Some(id) = key.strip_prefix(TOKEN) {
         let id = Uuid::from_bytes(sixteen(id).map_err(fail)?);
         records.tokens.push(from_json::<TokenV1>(value).map_err(fail)?.into_token(id).map_err(fail)?);
+    } else if let Some(id) = key.strip_prefix(SSH_KEY) {
+        let id = Uuid::from_bytes(sixteen(id).map_err(fail)?);
+        records.ssh_keys.push(from_json::<SshKeyV1>(value).map_err(fail)?.into_ssh_key(id));
     } else {
         return Err(fail("this version of tidegate knows no such record".to_owned()));
     }
@@ -232,6 +242,28 @@ impl TokenV1 {
     }
 }
 
+/// An operator's SSH key as it is written.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SshKeyV1 {
+    label: String,
+    /// As in a `.pub` file, without the comment.
+    key: String,
+    created_at: u64,
+}
+
+impl From<&SshKey> for SshKeyV1 {
+    fn from(ssh_key: &SshKey) -> Self {
+        Self { label: ssh_key.label.clone(), key: ssh_key.key.clone(), created_at: ssh_key.created_at.0 }
+    }
+}
+
+impl SshKeyV1 {
+    fn into_ssh_key(self, id: Uuid) -> SshKey {
+        SshKey { id, label: self.label, key: self.key, created_at: Timestamp(self.created_at) }
+    }
+}
+
 fn key(prefix: &[u8], id: &[u8; 16]) -> Vec<u8> {
     [prefix, id.as_slice()].concat()
 }
@@ -290,7 +322,7 @@ fn millis(duration: Duration) -> u64 {
 
 /// A key for people.
 fn shown(key: &[u8]) -> String {
-    for prefix in [EDGE, SEEN, TOKEN] {
+    for prefix in [EDGE, SEEN, TOKEN, SSH_KEY] {
         if let Some(Ok(id)) = key.strip_prefix(prefix).map(Uuid::from_slice) {
             return format!("{}{id}", prefix.escape_ascii());
         }
@@ -326,6 +358,12 @@ mod tests {
                 digest: KeyDigest([8; 32]),
                 created_at: Timestamp(7),
             }],
+            ssh_keys: vec![SshKey {
+                id: Uuid::from_bytes([3; 16]),
+                label: "Ada".into(),
+                key: "ssh-ed25519 AAAA".into(),
+                created_at: Timestamp(8),
+            }],
             last_seen: vec![(edge().endpoint, Timestamp(99))],
         }
     }
@@ -355,6 +393,21 @@ mod tests {
     }
 
     #[test]
+    fn an_ssh_key_is_written_as_ever() {
+        let ssh_key = records().ssh_keys.remove(0);
+        let writes = writes(&Change::PutSshKey(ssh_key)).expect("short");
+        let [(key, Some(value))] = writes.as_slice() else { panic!("one put, got {writes:?}") };
+        assert_eq!(
+            key.as_slice(),
+            b"ssh-key/1/\x03\x03\x03\x03\x03\x03\x03\x03\x03\x03\x03\x03\x03\x03\x03\x03"
+        );
+        assert_eq!(
+            str::from_utf8(value).expect("text"),
+            "\u{1}{\"label\":\"Ada\",\"key\":\"ssh-ed25519 AAAA\",\"created_at\":8}"
+        );
+    }
+
+    #[test]
     fn every_damage_is_an_error_that_names_the_key() {
         let records = records();
         let good = entries(&records).map(|entry| entry.expect("short"));
@@ -367,7 +420,14 @@ mod tests {
                 assert!(error.to_string().contains(&name), "{error} does not name {name}");
             }
         }
-        for key in [b"edge/1/short".as_slice(), b"token/1/", b"edge/2/0123456789abcdef", b"", b"\xff\xff"] {
+        for key in [
+            b"edge/1/short".as_slice(),
+            b"token/1/",
+            b"ssh-key/1/x",
+            b"edge/2/0123456789abcdef",
+            b"",
+            b"\xff\xff",
+        ] {
             assert!(read_into(&mut Records::default(), key, b"\x01{}").is_err(), "{}", shown(key));
         }
     }

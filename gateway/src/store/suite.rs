@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::{SnapshotBlob, Store};
-use crate::domain::edge::{ApiToken, Change, EdgeRecord, Records, Settings, Timestamp};
+use crate::domain::edge::{ApiToken, Change, EdgeRecord, Records, Settings, SshKey, Timestamp};
 
 /// A place where a store keeps its state, so that it can be opened again.
 pub(crate) trait Place {
@@ -42,6 +42,16 @@ pub(crate) fn token(number: u64) -> ApiToken {
         id,
         label: format!("token {number}"),
         digest: KeyDigest([3; 32]),
+        created_at: Timestamp(number),
+    }
+}
+
+/// The `number`th SSH key.
+pub(crate) fn ssh_key(number: u64) -> SshKey {
+    SshKey {
+        id: Uuid::from_u64_pair(2, number),
+        label: format!("key {number}"),
+        key: format!("ssh-ed25519 {number}"),
         created_at: Timestamp(number),
     }
 }
@@ -84,6 +94,8 @@ pub(crate) async fn what_was_committed_is_there_after_a_restart(place: impl Plac
         .expect("written");
     store.commit(vec![Change::PutToken(token(1)), Change::PutToken(token(2))]).await.expect("written");
     store.commit(vec![Change::DeleteToken(token(1).id)]).await.expect("written");
+    store.commit(vec![Change::PutSshKey(ssh_key(1)), Change::PutSshKey(ssh_key(2))]).await.expect("written");
+    store.commit(vec![Change::DeleteSshKey(ssh_key(1).id)]).await.expect("written");
     store.put_last_seen(vec![(bound.endpoint, Timestamp(5))]).await.expect("written");
     store.put_last_seen(vec![(bound.endpoint, Timestamp(6))]).await.expect("written");
     let store = reopen(&place, store).await;
@@ -91,6 +103,7 @@ pub(crate) async fn what_was_committed_is_there_after_a_restart(place: impl Plac
         edges: vec![bound.clone(), edge(2)],
         settings,
         tokens: vec![token(2)],
+        ssh_keys: vec![ssh_key(2)],
         last_seen: vec![(bound.endpoint, Timestamp(6))],
     };
     assert_eq!(load(&store).await, expected);

@@ -19,14 +19,14 @@ pub(super) async fn create(
     State(state): State<Arc<ApiState>>,
     Json(new): Json<admin::CreateToken>,
 ) -> Result<Response> {
-    let made = state.tokens.create(&new.label).await?;
+    let made = state.access.tokens().create(&new.label).await?;
     let created = admin::TokenCreated { listed: to_wire(made.record), token: made.token.expose().clone() };
     Ok((StatusCode::CREATED, [(CACHE_CONTROL, "no-store")], axum::Json(created)).into_response())
 }
 
 /// `GET /tokens`.
 pub(super) async fn list(State(state): State<Arc<ApiState>>) -> axum::Json<admin::TokenList> {
-    axum::Json(admin::TokenList { tokens: state.tokens.list().into_iter().map(to_wire).collect() })
+    axum::Json(admin::TokenList { tokens: state.access.tokens().list().into_iter().map(to_wire).collect() })
 }
 
 /// `DELETE /tokens/{token}`.
@@ -34,7 +34,7 @@ pub(super) async fn revoke(
     State(state): State<Arc<ApiState>>,
     Path(token): Path<Uuid>,
 ) -> Result<StatusCode> {
-    state.tokens.revoke(token).await?;
+    state.access.tokens().revoke(token).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
