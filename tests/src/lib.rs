@@ -8,6 +8,7 @@
 //! | [`http`], [`admin`] | an HTTP client over pinned TLS, and the admin API on it |
 //! | [`liar`] | an agent that says whatever a test wants: raw check-ins, raw SSH logins |
 //! | [`fakes`] | services behind an edge |
+//! | [`engine`] | a real Docker engine, private to a test |
 //! | [`bulk`] | long bodies with a known checksum |
 //! | [`tool`] | programs of this system that a test needs, by the name of their package |
 //!
@@ -17,6 +18,7 @@
 pub mod admin;
 pub mod agent;
 pub mod bulk;
+pub mod engine;
 pub mod fakes;
 pub mod gateway;
 pub mod http;

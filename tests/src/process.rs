@@ -6,7 +6,7 @@
 use std::io::{BufRead as _, BufReader, Read};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -114,9 +114,23 @@ impl Process {
     ///
     /// # Panics
     /// If it can't be started.
-    pub fn start(name: &str, mut command: Command, log: &Log) -> Self {
+    pub fn start(name: &str, command: Command, log: &Log) -> Self {
+        Self::start_with(Stdio::null(), name, command, log)
+    }
+
+    /// As [`Process::start`], with the other end of its standard input.
+    ///
+    /// # Panics
+    /// If it can't be started.
+    pub fn start_talking(name: &str, command: Command, log: &Log) -> (Self, ChildStdin) {
+        let mut process = Self::start_with(Stdio::piped(), name, command, log);
+        let input = process.child.stdin.take().expect("it was piped");
+        (process, input)
+    }
+
+    fn start_with(input: Stdio, name: &str, mut command: Command, log: &Log) -> Self {
         let mut child = command
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
@@ -220,10 +234,17 @@ impl Ended {
 ///
 /// # Panics
 /// If it can't be started or takes longer than two minutes.
-pub async fn run(mut command: Command) -> Ended {
+pub async fn run(command: Command) -> Ended {
+    run_with(Stdio::null(), command).await
+}
+
+/// As [`run`], with this as its standard input.
+///
+/// # Panics
+/// As [`run`].
+pub async fn run_with(input: impl Into<Stdio>, mut command: Command) -> Ended {
     let name = format!("{command:?}");
-    let child =
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn();
+    let child = command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn();
     let child = child.unwrap_or_else(|error| panic!("{name} can't be started: {error}"));
     let group =
         i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a child's id is a positive i32");

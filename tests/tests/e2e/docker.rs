@@ -1,78 +1,28 @@
 //! Gateway and agent as containers on a real Docker engine, with the engine itself behind the tunnel.
 
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::Value;
 use shared::wire::admin::EdgeCreated;
-use tempfile::TempDir;
 use tests::admin::Admin;
+use tests::engine::{Engine, script};
 use tests::gateway::Gateway;
 use tests::http::Http;
-use tests::process::{Ended, binary, run};
-use tests::tool;
+use tests::process::{binary, run};
 use tests::wait::{SOON, until};
-
-/// A private engine with the images of gateway and agent; stopped with everything in it when dropped.
-struct Engine {
-    folder: PathBuf,
-}
-
-fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate is a folder of the workspace")
-}
-
-fn script(name: &str) -> Command {
-    let mut command = Command::new(repository().join("ci").join(name));
-    command.current_dir(repository());
-    command
-}
 
 fn version() -> &'static str {
     env!("CARGO_PKG_VERSION")
 }
 
-impl Engine {
-    async fn start() -> Self {
-        tool::path("dockerd", "docker.io");
-        // Short, because a socket's path has at most 107 characters; not a TempDir, because the script removes it.
-        let folder = TempDir::with_prefix("tg-").expect("the folder for temporary files is writable").keep();
-        let engine = Self { folder };
-        let mut start = script("docker-engine");
-        start.arg("start").arg(&engine.folder);
-        // The engine goes on after the script's end and must not hold the pipes that `run` reads to their end.
-        let log = std::fs::File::create(engine.folder.join("start.log")).expect("the folder is ours");
-        let status =
-            start.stdout(log.try_clone().expect("a file")).stderr(log).status().expect("the script is there");
-        let said = std::fs::read_to_string(engine.folder.join("start.log")).unwrap_or_default();
-        assert!(status.success(), "the engine did not start: {said}");
-        let mut images = script("image");
-        let binaries = binary("tidegate").parent().expect("a file in a folder").to_owned();
-        images.arg("--binaries").arg(binaries).env("DOCKER_HOST", engine.host());
-        run(images).await.ok();
-        engine
-    }
-
-    fn host(&self) -> String {
-        format!("unix://{}", self.folder.join("docker.sock").display())
-    }
-
-    async fn docker(&self, args: &[&str]) -> Ended {
-        let mut command = tool::command("docker", "docker.io");
-        command.env("DOCKER_HOST", self.host()).args(args);
-        run(command).await
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        let stopped = script("docker-engine").arg("stop").arg(&self.folder).output();
-        let stopped = stopped.expect("the script is there");
-        if !stopped.status.success() {
-            println!("the engine could not be stopped: {}", String::from_utf8_lossy(&stopped.stderr));
-        }
-    }
+/// An engine with the images of gateway and agent.
+async fn engine_with_images() -> Engine {
+    let engine = Engine::start();
+    let mut images = script("image");
+    let binaries = binary("tidegate").parent().expect("a file in a folder").to_owned();
+    images.arg("--binaries").arg(binaries).env("DOCKER_HOST", engine.host());
+    run(images).await.ok();
+    engine
 }
 
 fn free_address() -> SocketAddr {
@@ -82,7 +32,7 @@ fn free_address() -> SocketAddr {
 
 #[tokio::test]
 async fn containers_of_gateway_and_agent_reach_the_engine_and_survive_being_killed() {
-    let engine = Engine::start().await;
+    let engine = engine_with_images().await;
     let (api, ssh) = (free_address(), free_address());
     let image = |name: &str| format!("{name}:{}", version());
     let addresses = [format!("TIDEGATE_API_ADDR={api}"), format!("TIDEGATE_SSH_ADDR={ssh}")];
@@ -114,14 +64,14 @@ async fn containers_of_gateway_and_agent_reach_the_engine_and_survive_being_kill
     let ready = async || anonymous.get("/readyz").await.ok().filter(|answer| answer.status == 200).map(drop);
     until(SOON, "the gateway's container is ready", ready).await;
     // `docker cp` writes a tar archive: the image has no shell and no cat.
-    let copied = engine.folder.join("admin-token");
+    let copied = engine.folder().join("admin-token");
     let target = copied.to_str().expect("a plain path");
     engine.docker(&["cp", "gateway:/var/lib/tidegate/admin-token", target]).await.ok();
     let token = std::fs::read_to_string(&copied).expect("it was copied");
     let admin = Admin { http: anonymous.clone().with_authorization(format!("Bearer {}", token.trim())) };
 
     let edge: EdgeCreated = admin.create("site").await;
-    let socket = engine.folder.join("docker.sock");
+    let socket = engine.folder().join("docker.sock");
     let group =
         std::os::unix::fs::MetadataExt::gid(&socket.metadata().expect("the engine's socket")).to_string();
     engine

@@ -6,6 +6,7 @@ mod connect_proxy;
 mod crash;
 mod credentials;
 mod docker;
+mod docker_clients;
 mod enrolment;
 mod idle;
 mod join;
