@@ -1,9 +1,9 @@
-//! The tunnel server on port 8000: accepts connections, bounds them before login, and makes a [`crate::link::Link`] of
-//! each that logs in with an offer's credentials.
+//! The SSH server on port 8000: agents' tunnels, and operators with stock clients. An agent that logs in with an offer's
+//! credentials becomes a [`crate::link::Link`]; an operator reaches services through links.
 //!
 //! russh bounds nothing before login by itself, so the accept loop here only accepts: each connection runs on its own
 //! task, under a cap and an absolute grace, over a socket that can be severed whatever russh is doing at that moment.
-//! From an agent nothing but the forwards that it announced is accepted.
+//! From an agent nothing but the forwards that it announced is accepted, from an operator nothing but streams to services.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,9 +21,13 @@ use tokio_util::task::TaskTracker;
 use crate::access::Access;
 use crate::tunnels::Tunnels;
 
+mod agent;
 mod connection;
 mod control;
 mod handler;
+mod listing;
+mod login;
+mod operator;
 
 /// From the connection to the login, at most. OpenSSH's `LoginGraceTime` is 120 s for people who type; an agent needs
 /// ten round trips.
@@ -32,8 +36,13 @@ const LOGIN_GRACE: Duration = Duration::from_secs(20);
 /// Connections that may be before their login at a time. Beyond this, new ones are closed at once; agents come back.
 const MAX_BEFORE_LOGIN: usize = 1024;
 
-/// Wrong passwords on one connection. An agent has one offer and needs one try.
-const MAX_TRIES: usize = 3;
+/// Wrong passwords and unknown keys on one connection, as OpenSSH's `MaxAuthTries`. An agent has one offer and needs one
+/// try; a person's ssh-agent may hold several keys.
+const MAX_TRIES: usize = 6;
+
+/// How long every refusal takes. Longer than deciding takes, so that the time tells nothing; passwords here have 192
+/// random bits, so slowing guesses down is not what it is for, and a person with three keys should not wait for seconds.
+const REJECTION_TIME: Duration = Duration::from_millis(250);
 
 /// After a failed accept (no descriptors left, say): long enough not to spin, short enough not to be noticed.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
@@ -44,7 +53,7 @@ pub async fn serve(
     listener: TcpListener,
     host_key: Arc<PrivateKey>,
     tunnels: Tunnels,
-    _access: Access,
+    access: Access,
     stop: CancellationToken,
 ) {
     let config = Arc::new(config(&host_key));
@@ -66,8 +75,13 @@ pub async fn serve(
             tracing::debug!(%peer, "closed: too many connections before login");
             continue;
         };
-        let connection =
-            connection::Connection { config: Arc::clone(&config), tunnels: tunnels.clone(), peer };
+        let connection = connection::Connection {
+            config: Arc::clone(&config),
+            tunnels: tunnels.clone(),
+            access: access.clone(),
+            stop: stop.clone(),
+            peer,
+        };
         connections.spawn(connection.run(socket, permit));
     }
     drop(listener);
@@ -84,8 +98,8 @@ fn config(host_key: &PrivateKey) -> Config {
     Config {
         // No version: a stranger needs none.
         server_id: SshId::Standard("SSH-2.0-Tidegate".into()),
-        methods: MethodSet::from(&[MethodKind::Password][..]),
-        auth_rejection_time: Duration::from_secs(1),
+        methods: MethodSet::from(&[MethodKind::PublicKey, MethodKind::Password][..]),
+        auth_rejection_time: REJECTION_TIME,
         // Stock clients probe with `none` first; that is no guess.
         auth_rejection_time_initial: Some(Duration::ZERO),
         max_auth_attempts: MAX_TRIES,

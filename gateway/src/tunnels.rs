@@ -305,6 +305,12 @@ impl Tunnels {
         Err(OpenError::Lost(edge.clone()))
     }
 
+    /// The service behind a port of an edge, for clients that can say a port only.
+    pub async fn service_at(&self, edge: &EdgeName, port: u16) -> Result<ServiceName, OpenError> {
+        let edge = edge.clone();
+        self.ask(move |task, now| task.registry.service_at(&edge, port, now)).await
+    }
+
     /// Decides a tunnel login. `closer` ends the connection when the registry says so.
     pub async fn log_in(&self, username: &str, password: &str, closer: Closer) -> Option<Admitted> {
         let (username, password) = (username.to_owned(), KeyDigest::of(password.as_bytes()));

@@ -14,25 +14,34 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::handler::{Handler, Login};
+use super::agent::Wires;
+use super::handler::Handler;
+use super::login::{Login, Who};
 use super::{LOGIN_GRACE, address};
+use crate::access::Access;
 use crate::link::Closer;
 use crate::tunnels::Tunnels;
 
 /// How long a peer that was told to disconnect may take before its socket is cut.
 const GOODBYE: Duration = Duration::from_secs(2);
 
+/// How often a drain looks whether an operator's streams have ended. The count has no bell.
+const DRAIN_LOOK: Duration = Duration::from_millis(100);
+
 /// A connection that was accepted.
 pub(super) struct Connection {
     pub(super) config: Arc<Config>,
     pub(super) tunnels: Tunnels,
+    pub(super) access: Access,
+    /// The gateway takes no new work.
+    pub(super) stop: CancellationToken,
     pub(super) peer: SocketAddr,
 }
 
 impl Connection {
     /// Until it ends. `before_login` is given back at the login.
     pub(super) async fn run(self, socket: TcpStream, before_login: OwnedSemaphorePermit) {
-        let Self { config, tunnels, peer } = self;
+        let Self { config, tunnels, access, stop, peer } = self;
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%peer, %error, "the socket is gone already");
             return;
@@ -41,17 +50,16 @@ impl Connection {
         // However this ends, also by a panic: the socket goes with it.
         let _sever_at_the_end = sever.clone().drop_guard();
         let socket = PatientSocket::new(Severable::new(socket, sever.clone()));
-        let closer = Closer::default();
         let login = Login::default();
-        let gone = CancellationToken::new();
-        let handler = Handler::new(
-            tunnels.clone(),
-            closer.clone(),
-            login.clone(),
-            socket.backlog(),
-            Arc::new(Meter::default()),
-            gone.clone(),
-        );
+        let wires = Wires {
+            closer: Closer::default(),
+            backlog: socket.backlog(),
+            meter: Arc::new(Meter::default()),
+            gone: CancellationToken::new(),
+        };
+        let (closer, gone) = (wires.closer.clone(), wires.gone.clone());
+        let meter = Arc::clone(&wires.meter);
+        let handler = Handler::new(tunnels.clone(), access, login.clone(), wires);
         let greeted = timeout(LOGIN_GRACE, run_stream(config, socket, handler)).await;
         let mut session = match greeted {
             Ok(Ok(session)) => session,
@@ -70,17 +78,36 @@ impl Connection {
                 tracing::debug!(peer = %address(peer), "no login within the login grace");
                 return;
             }
-            never = until_closed(&closer, &login, before_login) => {
-                say_goodbye(&mut session, &sever, never).await
+            reason = until_closed(&closer, &login, before_login) => say_goodbye(&mut session, &sever, reason).await,
+            () = operator_is_done(&login, &meter, &stop) => {
+                say_goodbye(&mut session, &sever, "the gateway is shutting down").await
             }
         };
-        let Some(admitted) = login.admitted() else { return };
         let reason = closer.reason().map_or_else(|| describe(&end), str::to_owned);
-        tracing::info!(
-            edge = %admitted.edge, link = admitted.link.0, peer = %address(peer), reason, "tunnel closed"
-        );
-        tunnels.link_down(admitted.link, reason);
+        let peer = address(peer);
+        match login.who() {
+            Some(Who::Agent(admitted)) => {
+                tracing::info!(edge = %admitted.edge, link = admitted.link.0, %peer, reason, "tunnel closed");
+                tunnels.link_down(admitted.link, reason);
+            }
+            Some(Who::Operator(operator)) => {
+                tracing::info!(operator = %operator.name, %peer, reason, "operator left");
+            }
+            None => tracing::debug!(%peer, reason, "no login"),
+        }
         gone.cancel();
+    }
+}
+
+/// Waits for the end of an operator's last stream once the gateway takes no new work. Agents are told by the registry.
+async fn operator_is_done(login: &Login, meter: &Meter, stop: &CancellationToken) {
+    login.happened().await;
+    stop.cancelled().await;
+    if !matches!(login.who(), Some(Who::Operator(_))) {
+        std::future::pending().await
+    }
+    while meter.streams() > 0 {
+        tokio::time::sleep(DRAIN_LOOK).await;
     }
 }
 
@@ -113,12 +140,12 @@ async fn say_goodbye(
 /// Why a connection ended, for an operator.
 fn describe(end: &Result<(), Error>) -> String {
     match end {
-        Ok(()) => "the agent closed the tunnel".to_owned(),
+        Ok(()) => "the other end closed it".to_owned(),
         Err(Error::KeepaliveTimeout | Error::InactivityTimeout) => {
-            "the agent stopped answering: its machine or its network is down".to_owned()
+            "the other end stopped answering: its machine or its network is down".to_owned()
         }
-        Err(Error::HUP) => "the agent's connection ended".to_owned(),
-        Err(Error::IO(error)) => format!("the agent's connection broke: {error}"),
-        Err(error) => format!("the agent's connection failed: {error}"),
+        Err(Error::HUP) => "the connection ended".to_owned(),
+        Err(Error::IO(error)) => format!("the connection broke: {error}"),
+        Err(error) => format!("the connection failed: {error}"),
     }
 }

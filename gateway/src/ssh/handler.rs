@@ -1,145 +1,88 @@
-//! What russh asks about one connection: is the login right, may this be forwarded. Everything that has no method here
-//! is refused by russh's defaults: sessions, direct-tcpip, X11, agent forwarding, unix-socket forwards, public keys.
+//! What russh asks about one connection: is the login right, may this be opened. Who logged in decides: an agent may
+//! announce services ([`super::agent`]), an operator may reach them ([`super::operator`]). Everything that has no method
+//! here is refused by russh's defaults: X11, agent forwarding, subsystems, unix-socket listeners.
 
-use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use russh::server::{self, Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
+use russh::{Channel, ChannelId, Error, Pty};
 
-use russh::Error;
-use russh::server::{self, Auth, Session};
-use shared::id::ServiceName;
-use shared::tunnel::carry::Meter;
-use shared::tunnel::socket::Backlog;
-use shared::tunnel::ssh;
-use shared::wire::check_in::MAX_SERVICES;
-use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
+use super::agent::{Agent, Wires};
+use super::login::{Login, Who};
+use super::operator::{Destination, Operating};
+use crate::access::Access;
+use crate::tunnels::Tunnels;
 
-use super::control;
-use crate::link::{Closer, Link, Parts};
-use crate::tunnels::{Admitted, Tunnels};
-
-/// How agents of ours introduce themselves in the SSH version exchange.
-const OUR_AGENTS: &[u8] = b"SSH-2.0-Tidegate";
-
-/// Whether the connection has logged in, and as whom. Shared between the handler and the connection's task.
-#[derive(Clone, Default)]
-pub(super) struct Login {
-    admitted: Arc<OnceLock<Admitted>>,
-    happened: CancellationToken,
-}
-
-impl Login {
-    pub(super) fn admitted(&self) -> Option<&Admitted> {
-        self.admitted.get()
-    }
-
-    pub(super) async fn happened(&self) {
-        self.happened.cancelled().await;
-    }
-
-    /// Waits until the grace has passed without a login; for ever, if there is one.
-    pub(super) async fn missed(&self, grace: Duration) {
-        if tokio::time::timeout(grace, self.happened()).await.is_ok() {
-            std::future::pending().await
-        }
-    }
-
-    fn set(&self, admitted: Admitted) {
-        let _ = self.admitted.set(admitted);
-        self.happened.cancel();
-    }
-}
+/// Public keys that may be offered on one connection. Agents of people hold a handful; who tries more is guessing, and
+/// russh does not count what is only offered.
+const MAX_KEYS: usize = 16;
 
 /// One connection's handler.
 pub(super) struct Handler {
     tunnels: Tunnels,
-    closer: Closer,
+    access: Access,
     login: Login,
-    backlog: Arc<Backlog>,
-    meter: Arc<Meter>,
-    gone: CancellationToken,
-    permits: Arc<Semaphore>,
-    /// Forwards so far, with the port that the agent gave each.
-    services: HashMap<ServiceName, u32>,
-    /// The control forward was accepted: the agent has announced all it has.
-    complete: bool,
+    wires: Wires,
+    role: Role,
+    keys_offered: usize,
+}
+
+enum Role {
+    Stranger,
+    Agent(Agent),
+    Operator(Operating),
 }
 
 impl Handler {
-    pub(super) fn new(
-        tunnels: Tunnels,
-        closer: Closer,
-        login: Login,
-        backlog: Arc<Backlog>,
-        meter: Arc<Meter>,
-        gone: CancellationToken,
-    ) -> Self {
-        let permits = Arc::new(Semaphore::new(ssh::MAX_STREAMS));
-        let services = HashMap::new();
-        Self { tunnels, closer, login, backlog, meter, gone, permits, services, complete: false }
+    pub(super) fn new(tunnels: Tunnels, access: Access, login: Login, wires: Wires) -> Self {
+        Self { tunnels, access, login, wires, role: Role::Stranger, keys_offered: 0 }
     }
 
-    fn parts(&self, admitted: &Admitted, session: &Session) -> Parts {
-        Parts {
-            id: admitted.link,
-            handle: session.handle(),
-            backlog: Arc::clone(&self.backlog),
-            meter: Arc::clone(&self.meter),
-            services: self.services.clone(),
-            control: None,
-            permits: Arc::clone(&self.permits),
-            gone: self.gone.clone(),
-        }
-    }
-
-    /// An agent of ours says with the control forward that it has announced everything.
-    fn control_forward(&mut self, version: u32, admitted: Admitted, session: &Session) -> bool {
-        if self.complete || version != ssh::CONTROL_VERSION {
-            return false;
-        }
-        self.complete = true;
-        let parts = self.parts(&admitted, session);
-        // On a task of its own: opening a channel waits for the loop that is waiting for us.
-        tokio::spawn(control::run(parts, self.tunnels.clone(), self.closer.clone(), admitted));
-        true
-    }
-
-    fn service_forward(&mut self, name: &str, port: u32, admitted: &Admitted, session: &Session) -> bool {
-        let Ok(name) = name.parse::<ServiceName>() else { return false };
-        if self.complete || !admitted.services.contains(&name) || self.services.len() >= MAX_SERVICES {
-            return false;
-        }
-        self.services.insert(name, port);
-        if !session.remote_sshid().starts_with(OUR_AGENTS) {
-            let link = Link::new(self.parts(admitted, session));
-            let first = self.services.len() == 1;
-            tokio::spawn(control::run_stock(link, first, self.watch(admitted)));
-        }
-        true
-    }
-
-    fn watch(&self, admitted: &Admitted) -> control::Watch {
-        control::Watch {
-            tunnels: self.tunnels.clone(),
-            meter: Arc::clone(&self.meter),
-            gone: self.gone.clone(),
-            services: self.services.keys().cloned().collect(),
-            idle_timeout: admitted.idle_timeout,
-        }
+    fn welcome(&mut self, who: Who) -> Auth {
+        self.role = match &who {
+            Who::Agent(admitted) => {
+                tracing::debug!(edge = %admitted.edge, link = admitted.link.0, "tunnel login");
+                Role::Agent(Agent::new(admitted.clone(), self.tunnels.clone(), self.wires.clone()))
+            }
+            Who::Operator(operator) => {
+                tracing::info!(operator = %operator.name, "operator logged in over SSH");
+                Role::Operator(Operating::new(operator.clone(), self.tunnels.clone(), &self.wires))
+            }
+        };
+        self.login.set(who);
+        Auth::Accept
     }
 }
 
 impl server::Handler for Handler {
     type Error = Error;
 
+    /// An offer's password lets an agent in, an API token an operator. What a token looks like is no secret, so the
+    /// order in which they are tried tells nothing.
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Error> {
-        match self.tunnels.log_in(user, password, self.closer.clone()).await {
-            Some(admitted) => {
-                tracing::debug!(edge = %admitted.edge, link = admitted.link.0, "tunnel login");
-                self.login.set(admitted);
-                Ok(Auth::Accept)
-            }
+        if let Some(operator) = self.access.by_token(password) {
+            return Ok(self.welcome(Who::Operator(operator)));
+        }
+        match self.tunnels.log_in(user, password, self.wires.closer.clone()).await {
+            Some(admitted) => Ok(self.welcome(Who::Agent(admitted))),
+            None => Ok(Auth::reject()),
+        }
+    }
+
+    async fn auth_publickey_offered(
+        &mut self,
+        _user: &str,
+        offer: PublicKeyOffer<'_>,
+    ) -> Result<Auth, Error> {
+        self.keys_offered += 1;
+        if self.keys_offered > MAX_KEYS {
+            return Err(Error::NotAuthenticated);
+        }
+        let known = self.access.by_ssh_key(offer.public_key).is_some();
+        Ok(if known { Auth::Accept } else { Auth::reject() })
+    }
+
+    async fn auth_publickey(&mut self, _user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Error> {
+        match self.access.by_ssh_key(key.public_key) {
+            Some(operator) => Ok(self.welcome(Who::Operator(operator))),
             None => Ok(Auth::reject()),
         }
     }
@@ -150,16 +93,106 @@ impl server::Handler for Handler {
         port: &mut u32,
         session: &mut Session,
     ) -> Result<bool, Error> {
-        // Requests before the login don't get here; if they did, there would be nothing to allow.
-        let Some(admitted) = self.login.admitted().cloned() else { return Ok(false) };
-        let accepted = if address == ssh::CONTROL_NAME {
-            self.control_forward(*port, admitted.clone(), session)
-        } else {
-            self.service_forward(address, *port, &admitted, session)
-        };
-        if !accepted {
-            tracing::debug!(edge = %admitted.edge, name = ?address, "a forward was refused");
+        match &mut self.role {
+            Role::Agent(agent) => Ok(agent.forward(address, *port, session)),
+            Role::Stranger | Role::Operator(_) => Ok(false),
         }
-        Ok(accepted)
+    }
+
+    async fn channel_open_direct_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        host: &str,
+        port: u32,
+        _: &str,
+        _: u32,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), Error> {
+        if let Role::Operator(operating) = &self.role {
+            operating.forward(Destination::of_tcp(host, port), channel, reply);
+        }
+        Ok(())
+    }
+
+    async fn channel_open_direct_streamlocal(
+        &mut self,
+        channel: Channel<Msg>,
+        path: &str,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), Error> {
+        if let Role::Operator(operating) = &self.role {
+            operating.forward(Destination::of_socket(path), channel, reply);
+        }
+        Ok(())
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), Error> {
+        if let Role::Operator(operating) = &mut self.role {
+            operating.open_session(channel, reply).await;
+        }
+        Ok(())
+    }
+
+    async fn pty_request(
+        &mut self,
+        channel: ChannelId,
+        _: &str,
+        _: u32,
+        _: u32,
+        _: u32,
+        _: u32,
+        _: &[(Pty, u32)],
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        match &mut self.role {
+            Role::Operator(operating) => {
+                operating.has_terminal(channel);
+                session.channel_success(channel)
+            }
+            Role::Stranger | Role::Agent(_) => session.channel_failure(channel),
+        }
+    }
+
+    async fn shell_request(&mut self, channel: ChannelId, session: &mut Session) -> Result<(), Error> {
+        match &mut self.role {
+            Role::Operator(operating) => {
+                session.channel_success(channel)?;
+                operating.list(channel);
+                Ok(())
+            }
+            Role::Stranger | Role::Agent(_) => session.channel_failure(channel),
+        }
+    }
+
+    async fn exec_request(
+        &mut self,
+        channel: ChannelId,
+        _: &[u8],
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        match &mut self.role {
+            Role::Operator(operating) => {
+                session.channel_success(channel)?;
+                operating.refuse_command(channel);
+                Ok(())
+            }
+            Role::Stranger | Role::Agent(_) => session.channel_failure(channel),
+        }
+    }
+
+    async fn subsystem_request(
+        &mut self,
+        channel: ChannelId,
+        _: &str,
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        session.channel_failure(channel)
     }
 }

@@ -66,6 +66,12 @@ pub struct UserEnd {
     _alive: oneshot::Sender<Infallible>,
 }
 
+/// So that a channel of another connection can be carried to it.
+impl Local for UserEnd {
+    /// The drop that follows is one, unless it was shut down before; then the carried side notices the drop.
+    fn reset(&mut self) {}
+}
+
 impl AsyncRead for UserEnd {
     fn poll_read(
         mut self: Pin<&mut Self>,

@@ -16,8 +16,6 @@ use crate::domain::tunnel;
 const INTERVAL_S: std::ops::RangeInclusive<u32> = 1..=86_400;
 /// Idle time, in seconds: below ten a person who reads loses the tunnel, beyond a week it is no idle time.
 const IDLE_TIMEOUT_S: std::ops::RangeInclusive<u32> = 10..=604_800;
-/// Hold time of a check-in, in seconds: middleboxes cut requests that are idle for a minute.
-const HOLD_S: std::ops::RangeInclusive<u32> = 0..=55;
 /// Tags of one edge, and characters of one tag.
 const MAX_TAGS: usize = 32;
 const MAX_TAG_LENGTH: usize = 64;
@@ -350,7 +348,11 @@ fn changed(before: &Settings, change: admin::Settings) -> Result<Settings, Admin
         settings.idle_timeout = seconds("idle_timeout_s", s, IDLE_TIMEOUT_S)?;
     }
     if let Some(s) = change.hold_s {
-        settings.hold = seconds("hold_s", s, HOLD_S)?;
+        if s != 0 {
+            let detail = "hold_s: this gateway answers check-ins at once and can't hold them; leave it at 0";
+            return Err(AdminError::Invalid(detail.to_owned()));
+        }
+        settings.hold = Duration::ZERO;
     }
     if let Some(url) = change.public_url {
         settings.public_url = cleared_when_empty(url);

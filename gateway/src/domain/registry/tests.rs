@@ -521,6 +521,11 @@ fn values_out_of_bounds_are_refused_with_their_name() {
         let answer = bench.changes.pop().expect("answered").1;
         assert!(matches!(&answer, Err(AdminError::Invalid(text)) if text.contains(field)), "{answer:?}");
     }
+    let change = admin::Settings { hold_s: Some(30), ..Default::default() };
+    bench.change(Request::Settings { change });
+    assert!(
+        matches!(bench.changes.pop(), Some((_, Err(AdminError::Invalid(text)))) if text.contains("hold_s"))
+    );
     assert!(bench.commits.is_empty());
 }
 

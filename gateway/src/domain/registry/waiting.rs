@@ -53,6 +53,29 @@ impl Registry {
         }
     }
 
+    /// The service that stands behind a port of the edge, for clients that can say a port only: `ssh` behind 22, else
+    /// the one whose target has it.
+    pub fn service_at(&self, name: &EdgeName, port: u16, now: Now) -> Result<ServiceName, OpenError> {
+        let edge = self.edge(name).map_err(|_| OpenError::NoSuchEdge(name.clone()))?;
+        let hellos = edge.instances.live(self.rule(edge), now).filter_map(|instance| instance.hello.as_ref());
+        let services: Vec<_> = hellos.flat_map(|hello| &hello.services).collect();
+        let ssh: ServiceName = "ssh".parse().expect("a DNS label");
+        if port == 22 && (services.is_empty() || services.iter().any(|service| service.name == ssh)) {
+            return Ok(ssh);
+        }
+        let suffix = format!(":{port}");
+        let mut behind =
+            services.iter().filter(|service| service.target.trim_end_matches('/').ends_with(&suffix));
+        match behind.next() {
+            Some(service) => Ok(service.name.clone()),
+            None => Err(OpenError::Refused {
+                reason: format!(
+                    "edge {name} has no known service on port {port}; name one, as in SERVICE.{name}"
+                ),
+            }),
+        }
+    }
+
     /// That no agent of the edge has the service, where that is known without waking one.
     fn missing_service(&self, edge: &Edge, service: &ServiceName, now: Now) -> Option<OpenError> {
         let mut available: Vec<&ServiceName> = match edge.tunnel.phase() {

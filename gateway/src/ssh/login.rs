@@ -1,0 +1,48 @@
+//! Whether a connection has logged in, and as whom: shared between the handler that decides and the connection's task
+//! that watches the grace.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::access::Operator;
+use crate::tunnels::Admitted;
+
+/// Who is at the other end.
+#[derive(Clone, Debug)]
+pub(super) enum Who {
+    /// An agent, with an offer's credentials.
+    Agent(Admitted),
+    /// An operator, with a key or a token of their own.
+    Operator(Operator),
+}
+
+/// See the module's text. A connection logs in once at most.
+#[derive(Clone, Default)]
+pub(super) struct Login {
+    who: Arc<OnceLock<Who>>,
+    happened: CancellationToken,
+}
+
+impl Login {
+    pub(super) fn who(&self) -> Option<&Who> {
+        self.who.get()
+    }
+
+    pub(super) async fn happened(&self) {
+        self.happened.cancelled().await;
+    }
+
+    /// Waits until the grace has passed without a login; for ever, if there is one.
+    pub(super) async fn missed(&self, grace: Duration) {
+        if tokio::time::timeout(grace, self.happened()).await.is_ok() {
+            std::future::pending().await
+        }
+    }
+
+    pub(super) fn set(&self, who: Who) {
+        let _ = self.who.set(who);
+        self.happened.cancel();
+    }
+}

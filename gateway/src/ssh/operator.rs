@@ -1,0 +1,234 @@
+//! An operator with a stock SSH client: `ssh -J ada@gateway:8000 root@shop-17`, `-L 5432:db.shop-17:5432`, `-W`, scp,
+//! sftp, rsync. A forward names a service, raises the edge's flag and waits; a session only shows what can be reached.
+//! Nothing else is allowed: no shell here, no forwards to the gateway's own network.
+//!
+//! | the client asks for | it gets |
+//! | --- | --- |
+//! | `SERVICE.EDGE`, any port | that service |
+//! | `EDGE`, port 22 | its service `ssh` |
+//! | `EDGE`, another port | its service whose target has that port |
+//! | a unix socket `SERVICE.EDGE` or `/SERVICE.EDGE` | that service |
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use russh::server::{ChannelOpenHandle, Msg};
+use russh::{Channel, ChannelId, ChannelOpenFailure};
+use shared::id::{EdgeName, ServiceName};
+use shared::tunnel::carry::{self, Flow, Meter};
+use shared::tunnel::socket::Backlog;
+use tokio::sync::Semaphore;
+
+use super::agent::Wires;
+use super::listing;
+use crate::access::Operator;
+use crate::domain::refusal::OpenError;
+use crate::link::Stream;
+use crate::tunnels::{EdgeQuery, Tunnels};
+
+/// Streams of one operator's connection at a time. A browser behind a dozen forwards needs fewer.
+const MAX_STREAMS: usize = 256;
+
+/// Sessions of one operator's connection at a time: each only shows a list and ends.
+const MAX_SESSIONS: usize = 8;
+
+/// SSH's code for a channel whose target could not be reached (RFC 4254 §5.1). With it, russh sends our own words
+/// along, and `ssh` prints them.
+const CONNECT_FAILED: u32 = 2;
+
+/// Type of the extended data that is a session's standard error (RFC 4254 §5.2).
+const STDERR: u32 = 1;
+
+/// An operator that logged in.
+pub(super) struct Operating {
+    operator: Operator,
+    streams: Streams,
+    sessions: HashMap<ChannelId, SessionChannel>,
+}
+
+struct SessionChannel {
+    channel: Channel<Msg>,
+    terminal: bool,
+}
+
+/// What all streams of the connection share.
+#[derive(Clone)]
+struct Streams {
+    tunnels: Tunnels,
+    backlog: Arc<Backlog>,
+    meter: Arc<Meter>,
+    permits: Arc<Semaphore>,
+}
+
+impl Operating {
+    pub(super) fn new(operator: Operator, tunnels: Tunnels, wires: &Wires) -> Self {
+        let streams = Streams {
+            tunnels,
+            backlog: Arc::clone(&wires.backlog),
+            meter: Arc::clone(&wires.meter),
+            permits: Arc::new(Semaphore::new(MAX_STREAMS)),
+        };
+        Self { operator, streams, sessions: HashMap::new() }
+    }
+
+    /// Opens a stream, in its own time.
+    pub(super) fn forward(&self, to: Option<Destination>, channel: Channel<Msg>, reply: ChannelOpenHandle) {
+        tokio::spawn(self.streams.clone().forward(self.operator.clone(), to, channel, reply));
+    }
+
+    pub(super) async fn open_session(&mut self, channel: Channel<Msg>, reply: ChannelOpenHandle) {
+        if self.sessions.len() >= MAX_SESSIONS {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return;
+        }
+        reply.accept().await;
+        self.sessions.insert(channel.id(), SessionChannel { channel, terminal: false });
+    }
+
+    pub(super) fn has_terminal(&mut self, channel: ChannelId) {
+        if let Some(session) = self.sessions.get_mut(&channel) {
+            session.terminal = true;
+        }
+    }
+
+    /// Shows the edges and ends the session.
+    pub(super) fn list(&mut self, channel: ChannelId) {
+        let Some(SessionChannel { channel, terminal }) = self.sessions.remove(&channel) else { return };
+        let tunnels = self.streams.tunnels.clone();
+        tokio::spawn(async move {
+            let page = tunnels.edges(EdgeQuery { limit: listing::MOST, ..EdgeQuery::default() }).await;
+            say(channel, listing::text(&page, terminal), 0).await;
+        });
+    }
+
+    pub(super) fn refuse_command(&mut self, channel: ChannelId) {
+        let Some(SessionChannel { channel, .. }) = self.sessions.remove(&channel) else { return };
+        let text =
+            "The gateway runs no commands. Log in on an edge through it: ssh -J THIS-GATEWAY USER@EDGE\n";
+        tokio::spawn(say(channel, text.to_owned(), 1));
+    }
+}
+
+/// Writes a session's text, to its standard error if it is a refusal, and ends it. A client that left does not read it.
+async fn say(channel: Channel<Msg>, text: String, status: u32) {
+    let said = async {
+        match status {
+            0 => channel.data_bytes(text.into_bytes()).await?,
+            _ => channel.extended_data_bytes(STDERR, text.into_bytes()).await?,
+        }
+        channel.exit_status(status).await?;
+        channel.eof().await
+    };
+    let _ = said.await;
+    let _ = channel.close().await;
+}
+
+/// Where a forward leads.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Destination {
+    /// A service by name.
+    Service(EdgeName, ServiceName),
+    /// Whatever stands behind this port of the edge.
+    Port(EdgeName, u16),
+}
+
+impl Destination {
+    /// Of a forward to `host:port`.
+    pub(super) fn of_tcp(host: &str, port: u32) -> Option<Self> {
+        let host = host.strip_suffix('.').unwrap_or(host);
+        if let Some(named) = Self::named(host) {
+            return Some(named);
+        }
+        Some(Self::Port(host.parse().ok()?, u16::try_from(port).ok()?))
+    }
+
+    /// Of a forward to a unix socket.
+    pub(super) fn of_socket(path: &str) -> Option<Self> {
+        Self::named(path.strip_prefix('/').unwrap_or(path))
+    }
+
+    fn named(text: &str) -> Option<Self> {
+        let (service, edge) = text.split_once('.')?;
+        Some(Self::Service(edge.parse().ok()?, service.parse().ok()?))
+    }
+}
+
+impl Streams {
+    /// Opens the stream, answers the client, and carries until the end. The client waits as long as an edge may take to
+    /// wake up; when it leaves meanwhile, so does its wish.
+    async fn forward(
+        self,
+        operator: Operator,
+        destination: Option<Destination>,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+    ) {
+        let Ok(_permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+            reply
+                .reject(failure(format!("this connection has {MAX_STREAMS} streams; close some first")))
+                .await;
+            return;
+        };
+        let Some(destination) = destination else {
+            let reason = "only services of edges can be reached: use EDGE, or SERVICE.EDGE";
+            reply.reject(failure(reason.to_owned())).await;
+            return;
+        };
+        let (edge, service, stream) = match self.open(destination).await {
+            Ok(opened) => opened,
+            Err(error) => {
+                tracing::debug!(operator = %operator.name, %error, "a forward was refused");
+                reply.reject(failure(error.to_string())).await;
+                return;
+            }
+        };
+        reply.accept().await;
+        tracing::debug!(operator = %operator.name, %edge, %service, "stream opened");
+        let end = carry::carry(channel, stream.into_io(), Flow::Plain, &self.backlog, &self.meter).await;
+        let (received, sent, orderly) = (end.received, end.sent, end.orderly);
+        tracing::debug!(operator = %operator.name, %edge, %service, received, sent, orderly, "stream ended");
+    }
+
+    async fn open(&self, destination: Destination) -> Result<(EdgeName, ServiceName, Stream), OpenError> {
+        let (edge, service) = match destination {
+            Destination::Service(edge, service) => (edge, service),
+            Destination::Port(edge, port) => {
+                let service = self.tunnels.service_at(&edge, port).await?;
+                (edge, service)
+            }
+        };
+        let stream = self.tunnels.open(&edge, &service).await?;
+        Ok((edge, service, stream))
+    }
+}
+
+fn failure(reason: String) -> ChannelOpenFailure {
+    ChannelOpenFailure::Other { code: CONNECT_FAILED, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(edge: &str, service: &str) -> Option<Destination> {
+        Some(Destination::Service(edge.parse().expect("a label"), service.parse().expect("a label")))
+    }
+
+    #[test]
+    fn forwards_name_services_and_nothing_else() {
+        assert_eq!(Destination::of_tcp("db.shop-17", 5432), service("shop-17", "db"));
+        assert_eq!(Destination::of_tcp("db.shop-17.", 1), service("shop-17", "db"));
+        let edge = "shop-17".parse().expect("a label");
+        assert_eq!(Destination::of_tcp("shop-17", 22), Some(Destination::Port(edge, 22)));
+        for (host, port) in
+            [("127.0.0.1", 80), ("::1", 80), ("a.b.c", 80), ("", 80), ("Shop", 22), ("shop", 70_000)]
+        {
+            assert_eq!(Destination::of_tcp(host, port), None, "{host}:{port}");
+        }
+        assert_eq!(Destination::of_socket("/docker.shop-17"), service("shop-17", "docker"));
+        assert_eq!(Destination::of_socket("docker.shop-17"), service("shop-17", "docker"));
+        for path in ["/var/run/docker.sock", "/docker", "../x.y", ""] {
+            assert_eq!(Destination::of_socket(path), None, "{path}");
+        }
+    }
+}
