@@ -11,7 +11,7 @@ mod tokens;
 use uuid::Uuid;
 
 pub use public_key::{OperatorKey, OperatorKeyError};
-pub use ssh_keys::{SshKeyError, SshKeys};
+pub use ssh_keys::{KnownKey, SshKeyError, SshKeys};
 pub use tokens::{NewToken, TokenError, Tokens};
 
 /// Longest label of a credential, in characters: a line in a list.

@@ -40,7 +40,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use http::StatusCode;
-use shared::fingerprint::{HostKeyFingerprint, TlsFingerprint};
+use russh::keys::PublicKey;
+use shared::fingerprint::TlsFingerprint;
 use shared::wire::{self, admin as json};
 
 use crate::access::Access;
@@ -59,8 +60,8 @@ pub struct ApiState {
     pub store: Arc<dyn Store>,
     /// Where keys and certificates are.
     pub data_dir: PathBuf,
-    /// Host keys that the tunnel server may show, for join tokens.
-    pub host_keys: Vec<HostKeyFingerprint>,
+    /// Host keys that the SSH server may show.
+    pub host_keys: Vec<PublicKey>,
     /// TLS keys to pin in join tokens; empty where agents check the certificate against public roots.
     pub tls_pins: Vec<TlsFingerprint>,
     /// Where the gateway is, for those outside.

@@ -136,7 +136,7 @@ pub async fn start(
         access: access.clone(),
         store,
         data_dir: config.data_dir.clone(),
-        host_keys: vec![identity.host_key_fingerprint],
+        host_keys: vec![identity.host_key.public_key().clone()],
         tls_pins: identity.tls_pins,
         public,
         readiness: readiness.clone(),

@@ -51,9 +51,9 @@ pub enum OperatorKeyError {
     TooLong,
     /// A private key.
     #[error(
-        "this is a private key, which must never leave its owner's machine; give the public key, which is in the file \
-         of the same name with .pub at its end. Whoever else may have seen the private key by now can use it: where \
-         that is possible, make a new one with `ssh-keygen -t ed25519`"
+        "this is a private key, which must never leave its owner's machine; give its public key, which is in the file \
+         of the same name with .pub at its end, or, if others may have seen this one, that of a new key made with \
+         `ssh-keygen -t ed25519`"
     )]
     Private,
     /// More than one line.

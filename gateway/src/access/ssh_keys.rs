@@ -29,9 +29,18 @@ pub struct SshKeys {
 struct Inner {
     store: Arc<dyn Store>,
     /// Guards what the keys are right now, by algorithm and base64; never held across an await.
-    by_key: RwLock<HashMap<String, SshKey>>,
+    by_key: RwLock<HashMap<String, KnownKey>>,
     /// Held while a change goes to the store, so that two changes can't both pass a check.
     changing: Mutex<()>,
+}
+
+/// A key that is known here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownKey {
+    /// What is kept of it.
+    pub record: SshKey,
+    /// As `ssh-keygen -l` prints it.
+    pub fingerprint: String,
 }
 
 /// Why a key is not added or not removed.
@@ -67,42 +76,54 @@ pub enum SshKeyError {
 impl SshKeys {
     /// The keys that the store holds.
     pub fn load(keys: Vec<SshKey>, store: Arc<dyn Store>) -> Self {
-        let by_key = keys.into_iter().map(|key| (key.key.clone(), key)).collect();
+        let known = keys.into_iter().filter_map(|record| match OperatorKey::parse(&record.key) {
+            Ok(key) => Some((key.canonical().to_owned(), KnownKey::new(record, &key))),
+            Err(error) => {
+                tracing::error!(key = %record.id, %error, "a stored SSH key can't be read and lets nobody in");
+                None
+            }
+        });
+        let by_key = known.collect();
         Self { inner: Arc::new(Inner { store, by_key: RwLock::new(by_key), changing: Mutex::new(()) }) }
     }
 
     /// Adds the key that is in `line`, which is that of a `.pub` file. It is durable before this returns.
-    pub async fn add(&self, label: &str, line: &str) -> Result<SshKey, SshKeyError> {
+    pub async fn add(&self, label: &str, line: &str) -> Result<KnownKey, SshKeyError> {
         if !is_label(label) {
             return Err(SshKeyError::Label);
         }
-        let key = OperatorKey::parse(line)?.canonical().to_owned();
+        let key = OperatorKey::parse(line)?;
         let _changing = self.inner.changing.lock().await;
-        if let Some(known) = self.read().get(&key) {
-            return Err(SshKeyError::Known { id: known.id, label: known.label.clone() });
+        if let Some(KnownKey { record, .. }) = self.read().get(key.canonical()) {
+            return Err(SshKeyError::Known { id: record.id, label: record.label.clone() });
         }
         if self.read().len() >= MAX_KEYS {
             return Err(SshKeyError::TooMany);
         }
-        let created_at = SystemTime::now().into();
-        let record = SshKey { id: Uuid::new_v4(), label: label.to_owned(), key, created_at };
+        let record = SshKey {
+            id: Uuid::new_v4(),
+            label: label.to_owned(),
+            key: key.canonical().to_owned(),
+            created_at: SystemTime::now().into(),
+        };
         self.inner.store.commit(vec![Change::PutSshKey(record.clone())]).await?;
-        self.write().insert(record.key.clone(), record.clone());
-        Ok(record)
+        let known = KnownKey::new(record, &key);
+        self.write().insert(key.canonical().to_owned(), known.clone());
+        Ok(known)
     }
 
     /// All keys, oldest first.
-    pub fn list(&self) -> Vec<SshKey> {
+    pub fn list(&self) -> Vec<KnownKey> {
         let mut keys: Vec<_> = self.read().values().cloned().collect();
-        keys.sort_by_key(|key| (key.created_at, key.id));
+        keys.sort_by_key(|key| (key.record.created_at, key.record.id));
         keys
     }
 
     /// Removes a key: durable, and no login with it succeeds, before this returns.
     pub async fn remove(&self, id: Uuid) -> Result<(), SshKeyError> {
         let _changing = self.inner.changing.lock().await;
-        let key = self.read().values().find(|key| key.id == id).map(|key| key.key.clone());
-        let key = key.ok_or(SshKeyError::NoSuchKey(id))?;
+        let found = self.read().iter().find(|(_, known)| known.record.id == id).map(|(key, _)| key.clone());
+        let key = found.ok_or(SshKeyError::NoSuchKey(id))?;
         self.inner.store.commit(vec![Change::DeleteSshKey(id)]).await?;
         self.write().remove(&key);
         Ok(())
@@ -111,16 +132,22 @@ impl SshKeys {
     /// Whose key this is, if it is one of these. Its comment does not count.
     pub fn owner(&self, key: &PublicKey) -> Option<Operator> {
         let keys = self.read();
-        let key = keys.get(&canonical(key.key_data())?)?;
-        Some(Operator { name: key.label.clone(), credential: key.id })
+        let KnownKey { record, .. } = keys.get(&canonical(key.key_data())?)?;
+        Some(Operator { name: record.label.clone(), credential: record.id })
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<String, SshKey>> {
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<String, KnownKey>> {
         self.inner.by_key.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<String, SshKey>> {
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<String, KnownKey>> {
         self.inner.by_key.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl KnownKey {
+    fn new(record: SshKey, key: &OperatorKey) -> Self {
+        Self { record, fingerprint: key.fingerprint().to_owned() }
     }
 }
 
@@ -135,6 +162,7 @@ mod tests {
     use russh::keys::{Algorithm, PrivateKey};
 
     use super::*;
+    use crate::domain::edge::Timestamp;
     use crate::store::SledStore;
 
     fn public_key() -> PublicKey {
@@ -157,7 +185,7 @@ mod tests {
         let keys = SshKeys::load(vec![], Arc::clone(&store));
         let key = public_key();
         assert_eq!(keys.owner(&key), None);
-        let added = keys.add("Ada", &line(&key)).await.expect("a good key");
+        let added = keys.add("Ada", &line(&key)).await.expect("a good key").record;
         let operator = Operator { name: "Ada".into(), credential: added.id };
         let mut shown = key.clone();
         shown.set_comment("another comment");
@@ -180,8 +208,10 @@ mod tests {
         let line = line(&key);
         let (one, two) = tokio::join!(keys.add("Ada", &line), keys.add("Grace", &line));
         let first = one.expect("the first");
+        let Operator { credential, .. } = keys.owner(&key).expect("it is known");
+        assert_eq!(credential, first.record.id);
         match two.expect_err("there is one already") {
-            SshKeyError::Known { id, label } => assert_eq!((id, label), (first.id, "Ada".to_owned())),
+            SshKeyError::Known { id, label } => assert_eq!((id, label), (first.record.id, "Ada".to_owned())),
             other => panic!("{other}"),
         }
         assert_eq!(keys.list(), [first]);
@@ -197,5 +227,16 @@ mod tests {
         }
         assert!(matches!(keys.add("Ada", "no key").await, Err(SshKeyError::Key(_))));
         assert!(keys.list().is_empty());
+    }
+
+    #[test]
+    fn a_stored_key_that_can_not_be_read_lets_nobody_in_and_keeps_nobody_out() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let good = public_key();
+        let record = |key| SshKey { id: Uuid::new_v4(), label: "Ada".into(), key, created_at: Timestamp(1) };
+        let stored = vec![record("ssh-ed25519 AAAA".into()), record(good.to_openssh().expect("a line"))];
+        let keys = SshKeys::load(stored, store(&folder));
+        assert_eq!(keys.list().len(), 1);
+        assert!(keys.owner(&good).is_some());
     }
 }

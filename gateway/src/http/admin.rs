@@ -5,8 +5,10 @@
 
 mod backup;
 mod edges;
+mod gateway;
 mod settings;
 mod snapshots;
+mod ssh_keys;
 mod tokens;
 
 use std::sync::Arc;
@@ -31,6 +33,9 @@ pub fn routes() -> Router<Arc<ApiState>> {
         .route("/settings", get(settings::show).patch(settings::change))
         .route("/tokens", post(tokens::create).get(tokens::list))
         .route("/tokens/{token}", delete(tokens::revoke))
+        .route("/ssh-keys", post(ssh_keys::add).get(ssh_keys::list))
+        .route("/ssh-keys/{key}", delete(ssh_keys::remove))
+        .route("/gateway", get(gateway::show))
         .route("/backup", get(backup::download))
         .layer(DefaultBodyLimit::max(MAX_BODY))
 }

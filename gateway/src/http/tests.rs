@@ -29,6 +29,10 @@ use shared::wire::{admin, problem as wire_problem};
 /// The store's cache: nothing here is large.
 const CACHE: u64 = 1024 * 1024;
 
+/// The gateway's host key.
+const HOST_KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ gate";
+
 struct Bench {
     router: Router,
     readiness: Readiness,
@@ -78,7 +82,7 @@ impl Bench {
             access: Access::new(tokens, SshKeys::load(Vec::new(), Arc::clone(&store))),
             store: Arc::clone(&store),
             data_dir: folder.path().to_owned(),
-            host_keys: vec![HostKeyFingerprint::from_bytes([1; 32])],
+            host_keys: vec![PublicKey::from_openssh(HOST_KEY).expect("a key")],
             tls_pins: vec![TlsFingerprint::from_bytes([2; 32])],
             readiness: readiness.clone(),
         });
@@ -226,6 +230,51 @@ async fn tokens_are_shown_once_and_revoked_at_once_and_the_last_one_stays() {
 
     let again = Tokens::load(bench.store.load().expect("readable").tokens, Arc::clone(&bench.store));
     assert!(again.check(&bench.token) && !again.check(&other.token), "the store agrees");
+}
+
+#[tokio::test]
+async fn ssh_keys_are_added_listed_and_removed() {
+    let bench = Bench::new().await;
+    let line = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIH0Y8SbmEACpGhn4WcRxVNTWjOvc544NYcjRAp1lb3Cd ada@work";
+    let add = |label: &str, key: &str| {
+        bench.ask(Method::POST, "/api/v1/ssh-keys", json!({"label": label, "public_key": key}))
+    };
+    let added = add("Ada", line).await;
+    assert_eq!(added.status, StatusCode::CREATED, "{:?}", added.body);
+    let key: admin::SshKey = serde_json::from_slice(&added.body).expect("a key");
+    assert_eq!(key.label, "Ada");
+    // `ssh-keygen -lf` on this very key.
+    assert_eq!(key.fingerprint, "SHA256:cqGS7q9umZc8w9uAwxbRVkIe4I/Cc+SAjKNlZ/RHsF8");
+    assert_eq!(bench.get("/api/v1/ssh-keys").await.json(), json!({"ssh_keys": [added.json()]}));
+
+    let again = add("Grace", line).await;
+    assert_eq!(again.problem(), (409, "ssh-key-exists".into()));
+    assert!(again.detail().contains(&key.id.to_string()), "{}", again.detail());
+    assert_eq!(add("", line).await.problem(), (422, "invalid-field".into()));
+    let private = add("Ada", "-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0").await;
+    assert_eq!(private.problem(), (422, "invalid-field".into()));
+    assert!(private.detail().contains("private key") && !private.detail().contains("c2VjcmV0"));
+
+    let path = format!("/api/v1/ssh-keys/{}", key.id);
+    assert_eq!(bench.ask(Method::DELETE, &path, Value::Null).await.status, StatusCode::NO_CONTENT);
+    let gone = bench.ask(Method::DELETE, &path, Value::Null).await;
+    assert_eq!(gone.problem(), (404, "ssh-key-not-found".into()));
+    assert_eq!(bench.get("/api/v1/ssh-keys").await.json(), json!({"ssh_keys": []}));
+    assert!(bench.store.load().expect("readable").ssh_keys.is_empty(), "the store agrees");
+}
+
+#[tokio::test]
+async fn gateway_says_where_it_is_and_how_to_recognise_it() {
+    let bench = Bench::new().await;
+    let answer: admin::Gateway =
+        serde_json::from_slice(&bench.get("/api/v1/gateway").await.body).expect("a gateway");
+    assert_eq!(answer.public_url, "https://gate.example.com:9000");
+    assert_eq!(answer.public_ssh, "gate.example.com:8000");
+    let [key] = answer.host_keys.as_slice() else { panic!("one host key, got {:?}", answer.host_keys) };
+    assert_eq!(key.algorithm, "ssh-ed25519");
+    assert_eq!(Some(key.public_key.as_str()), HOST_KEY.strip_suffix(" gate"), "without its comment");
+    let token: JoinToken = bench.create("shop").await.join_token.parse().expect("a join token");
+    assert_eq!((token.host_keys, token.tls_pins), (vec![key.fingerprint], answer.tls_pins));
 }
 
 #[tokio::test]

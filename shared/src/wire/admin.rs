@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::check_in::Service;
+use crate::fingerprint::{HostKeyFingerprint, TlsFingerprint};
 use crate::id::{EdgeName, EndpointId, InstanceId};
 
 /// `POST /api/v1/edges`.
@@ -268,6 +269,62 @@ pub struct Token {
 pub struct TokenList {
     /// Oldest first.
     pub tokens: Vec<Token>,
+}
+
+/// `POST /api/v1/ssh-keys`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddSshKey {
+    /// Whose key it is, 1 to 100 characters.
+    pub label: String,
+    /// The line of its `.pub` file.
+    pub public_key: String,
+}
+
+/// An operator's SSH key: the 201 to [`AddSshKey`], and as `GET /api/v1/ssh-keys` lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SshKey {
+    /// Public id, to remove it by.
+    pub id: Uuid,
+    /// Whose it is.
+    pub label: String,
+    /// As `ssh-keygen -l` prints it.
+    pub fingerprint: String,
+    /// When it was added.
+    pub created_at: String,
+}
+
+/// `GET /api/v1/ssh-keys`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SshKeyList {
+    /// Oldest first.
+    pub ssh_keys: Vec<SshKey>,
+}
+
+/// `GET /api/v1/gateway`: where the gateway is and how to recognise it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gateway {
+    /// Its version.
+    pub version: String,
+    /// Base URL of the API, without a slash at its end.
+    pub public_url: String,
+    /// `host:port` of the SSH server.
+    pub public_ssh: String,
+    /// Keys that the SSH server may show.
+    pub host_keys: Vec<HostKey>,
+    /// TLS keys that join tokens pin; empty where the certificate verifies by public roots.
+    pub tls_pins: Vec<TlsFingerprint>,
+}
+
+/// A host key of the SSH server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostKey {
+    /// Its algorithm as SSH names it.
+    pub algorithm: String,
+    /// Its fingerprint, which join tokens pin.
+    pub fingerprint: HostKeyFingerprint,
+    /// The key as in `known_hosts` behind the host: algorithm and base64.
+    pub public_key: String,
 }
 
 /// `GET /healthz` and `GET /readyz`.

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, LOCATION};
 use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
+use shared::fingerprint::HostKeyFingerprint;
 use shared::id::{EdgeId, EdgeName};
 use shared::join_token::JoinToken;
 use shared::wire::admin;
@@ -48,7 +49,7 @@ pub(super) async fn create(
         api_url,
         ssh: state.public.ssh(&arrival),
         key: edge.key.clone(),
-        host_keys: state.host_keys.clone(),
+        host_keys: state.host_keys.iter().map(HostKeyFingerprint::of).collect(),
         tls_pins,
     };
     let (token, edge_id) = (token.expose(), EdgeId::random());

@@ -1,0 +1,39 @@
+//! Operators' SSH keys.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use http::StatusCode;
+use shared::wire::admin;
+use uuid::Uuid;
+
+use crate::access::KnownKey;
+use crate::http::ApiState;
+use crate::http::body::{Json, Path};
+use crate::http::problem::Result;
+
+/// `POST /ssh-keys`.
+pub(super) async fn add(
+    State(state): State<Arc<ApiState>>,
+    Json(new): Json<admin::AddSshKey>,
+) -> Result<(StatusCode, axum::Json<admin::SshKey>)> {
+    let added = state.access.ssh_keys().add(&new.label, &new.public_key).await?;
+    Ok((StatusCode::CREATED, axum::Json(to_wire(added))))
+}
+
+/// `GET /ssh-keys`.
+pub(super) async fn list(State(state): State<Arc<ApiState>>) -> axum::Json<admin::SshKeyList> {
+    let ssh_keys = state.access.ssh_keys().list().into_iter().map(to_wire).collect();
+    axum::Json(admin::SshKeyList { ssh_keys })
+}
+
+/// `DELETE /ssh-keys/{key}`.
+pub(super) async fn remove(State(state): State<Arc<ApiState>>, Path(key): Path<Uuid>) -> Result<StatusCode> {
+    state.access.ssh_keys().remove(key).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn to_wire(KnownKey { record, fingerprint }: KnownKey) -> admin::SshKey {
+    let created_at = record.created_at.to_string();
+    admin::SshKey { id: record.id, label: record.label, fingerprint, created_at }
+}
