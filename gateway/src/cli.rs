@@ -13,6 +13,8 @@ pub mod healthcheck;
 pub mod output;
 pub mod settings;
 mod snapshot;
+pub mod ssh_config;
+pub mod ssh_key;
 pub mod token;
 pub mod transport;
 
@@ -31,6 +33,8 @@ use exit::{CliError, Exit, complain};
 use healthcheck::healthcheck;
 use output::print_text;
 use settings::SettingsArgs;
+use ssh_config::SshConfigArgs;
+use ssh_key::SshKeyArgs;
 use token::TokenArgs;
 
 /// SSH reverse tunnels on demand, to machines that nothing can reach.
@@ -61,6 +65,10 @@ enum Command {
     Connect(ConnectArgs),
     /// Make, list and revoke tokens of the admin API
     Token(TokenArgs),
+    /// Add, list and remove operators' SSH keys
+    SshKey(SshKeyArgs),
+    /// Print what ~/.ssh/config needs so that ssh reaches every edge through the gateway
+    SshConfig(SshConfigArgs),
     /// Show and change what is set while the gateway runs
     Settings(SettingsArgs),
     /// Take a backup of a running gateway: keys, records and snapshots in one checked file
@@ -98,6 +106,8 @@ pub fn run() -> ExitCode {
         Command::Edge(args) => operate(args.run()),
         Command::Connect(args) => operate(args.run()),
         Command::Token(args) => operate(args.run()),
+        Command::SshKey(args) => operate(args.run()),
+        Command::SshConfig(args) => operate(args.run()),
         Command::Settings(args) => operate(args.run()),
         Command::Backup(args) => operate(args.run()),
         Command::Restore(args) => operate(args.run()),
@@ -112,6 +122,8 @@ impl Command {
             Self::Edge(_)
             | Self::Connect(_)
             | Self::Token(_)
+            | Self::SshKey(_)
+            | Self::SshConfig(_)
             | Self::Settings(_)
             | Self::Backup(_)
             | Self::Restore(_) => None,
@@ -196,6 +208,13 @@ mod tests {
             "token create deploy -o json",
             "token list",
             "token revoke 123e4567-e89b-42d3-a456-426614174000",
+            "ssh-key add",
+            "ssh-key add --label Ada /home/ada/.ssh/id_ed25519.pub -o json",
+            "ssh-key add -",
+            "ssh-key list",
+            "ssh-key remove 123e4567-e89b-42d3-a456-426614174000",
+            "ssh-config",
+            "ssh-config --user ada --identity-file ~/.ssh/id_ed25519 -o ~/.ssh/tidegate",
             "settings show --url https://gate:9000 --token-file t",
             "settings set --interval 10 --idle-timeout 60 --hold 0",
             "connect shop-17/db --listen 127.0.0.1:5432",
@@ -218,6 +237,8 @@ mod tests {
             "connect shop-17/db --stdio --listen 127.0.0.1:1",
             "connect shop-17 --stdio",
             "edge list --token tga_x",
+            "ssh-key remove 1",
+            "ssh-config --user -oProxyCommand=x",
         ] {
             let arguments: Vec<_> = line.split(' ').filter(|word| !word.is_empty()).collect();
             let error = parse(&arguments).expect_err(line);

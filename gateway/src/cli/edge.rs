@@ -170,36 +170,44 @@ impl Create {
 impl List {
     async fn run(self) -> Result<(), CliError> {
         let client = self.how.access.client()?;
-        let page = EdgePage { edges: self.all(&client).await?, next: None };
+        let page = EdgePage { edges: pages(&client, &self.path()).await?, next: None };
         print(self.how.output, &page, |page| listed(&page.edges))
     }
 
-    async fn all(&self, client: &Client) -> Result<Vec<Edge>, CliError> {
-        let mut edges = Vec::new();
-        let mut after: Option<EdgeName> = None;
-        loop {
-            let page: EdgePage = client.call(Method::GET, &self.path(after.as_ref()), NOTHING).await?;
-            edges.extend(page.edges);
-            match page.next {
-                // A page that does not move on would be asked for again for ever.
-                Some(next) if after.as_ref() < Some(&next) => after = Some(next),
-                Some(_) | None => return Ok(edges),
-            }
-        }
-    }
-
-    fn path(&self, after: Option<&EdgeName>) -> String {
-        let mut path = format!("{PATH}?limit={PAGE}");
+    fn path(&self) -> String {
+        let mut path = first_page();
         if let Some(text) = &self.query {
             let _ = write!(path, "&q={}", percent_encode(text));
         }
         if let Some(status) = self.status.and_then(|status| status.to_possible_value()) {
             let _ = write!(path, "&status={}", status.get_name());
         }
-        if let Some(after) = after {
-            let _ = write!(path, "&after={after}");
-        }
         path
+    }
+}
+
+/// Every edge, in order of name.
+pub(super) async fn all(client: &Client) -> Result<Vec<Edge>, CliError> {
+    pages(client, &first_page()).await
+}
+
+fn first_page() -> String {
+    format!("{PATH}?limit={PAGE}")
+}
+
+/// What is on the page at `path` and all that follow it.
+async fn pages(client: &Client, path: &str) -> Result<Vec<Edge>, CliError> {
+    let mut edges = Vec::new();
+    let mut after: Option<EdgeName> = None;
+    loop {
+        let path = after.as_ref().map_or_else(|| path.to_owned(), |after| format!("{path}&after={after}"));
+        let page: EdgePage = client.call(Method::GET, &path, NOTHING).await?;
+        edges.extend(page.edges);
+        match page.next {
+            // A page that does not move on would be asked for again for ever.
+            Some(next) if after.as_ref() < Some(&next) => after = Some(next),
+            Some(_) | None => return Ok(edges),
+        }
     }
 }
 
