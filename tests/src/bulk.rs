@@ -1,6 +1,7 @@
 //! Long bodies with a known checksum, made as they are sent: no gigabyte is ever in memory.
 
 use std::io;
+use std::time::Duration;
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
@@ -9,6 +10,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 /// One gibibyte.
 pub const GIB: u64 = 1 << 30;
 const BLOCK: usize = 64 * 1024;
+/// A stream on which nothing moves for this long is stuck.
+const STUCK: Duration = Duration::from_secs(60);
 
 /// A SHA-256.
 pub type Checksum = [u8; 32];
@@ -49,21 +52,26 @@ impl Pattern {
     }
 }
 
-/// Writes the whole pattern and returns its checksum.
+/// The outcome of one step on a stream, or an error if it does not come in a minute.
+pub async fn moving<T>(step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(STUCK, step).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// Writes the whole pattern and returns its checksum. An error if it gets stuck.
 pub async fn send(mut pattern: Pattern, to: &mut (impl AsyncWrite + Unpin)) -> io::Result<Checksum> {
     while let Some(block) = pattern.next_block() {
-        to.write_all(block).await?;
+        moving(to.write_all(block)).await?;
     }
-    to.flush().await?;
+    moving(to.flush()).await?;
     Ok(pattern.checksum())
 }
 
-/// Reads to the end and returns length and checksum.
+/// Reads to the end and returns length and checksum. An error if it gets stuck.
 pub async fn receive(from: &mut (impl AsyncRead + Unpin)) -> io::Result<(u64, Checksum)> {
     let mut buffer = vec![0; BLOCK];
     let (mut length, mut hasher) = (0, Sha256::new());
     loop {
-        let count = from.read(&mut buffer).await?;
+        let count = moving(from.read(&mut buffer)).await?;
         if count == 0 {
             return Ok((length, hasher.finalize().into()));
         }

@@ -5,7 +5,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -27,8 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-/// An answer to a request of ours may wait for a tunnel, never for ever.
-const REQUEST_DEADLINE: Duration = Duration::from_secs(60);
+use crate::bulk::moving;
 
 /// Body of a request.
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -145,14 +143,14 @@ impl Http {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(io).await.map_err(io::Error::other)?;
         tokio::spawn(connection.with_upgrades());
-        let answer = tokio::time::timeout(REQUEST_DEADLINE, sender.send_request(request)).await;
-        answer.map_err(|_| io::Error::other("no answer in a minute"))?.map_err(io::Error::other)
+        sender.send_request(request).await.map_err(io::Error::other)
     }
 
-    /// Sends a request and reads the whole answer.
+    /// Sends a request and reads the whole answer. An error if its head or its body takes more than a minute; one whose
+    /// own body is long is for [`Http::open`].
     pub async fn send(&self, request: Request<Body>) -> io::Result<Answer> {
-        let (head, body) = self.open(request).await?.into_parts();
-        let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+        let (head, body) = moving(self.open(request)).await?.into_parts();
+        let body = moving(async { body.collect().await.map_err(io::Error::other) }).await?.to_bytes();
         Ok(Answer { status: head.status, headers: head.headers, body })
     }
 

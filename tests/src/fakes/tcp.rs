@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 
 use super::Task;
+use crate::bulk::moving;
 
 /// A service on a free loopback port.
 #[derive(Debug)]
@@ -118,11 +119,11 @@ impl std::fmt::Display for UnixEcho {
 /// Sends `message` and expects it back.
 ///
 /// # Panics
-/// If something else comes back.
+/// If something else comes back, or nothing in a minute.
 pub async fn assert_echo(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), message: &[u8]) {
-    stream.write_all(message).await.expect("the stream takes it");
-    stream.flush().await.expect("the stream takes it");
+    moving(stream.write_all(message)).await.expect("the stream takes it");
+    moving(stream.flush()).await.expect("the stream takes it");
     let mut answer = vec![0; message.len()];
-    stream.read_exact(&mut answer).await.expect("the echo comes back whole");
+    moving(stream.read_exact(&mut answer)).await.expect("the echo comes back whole");
     assert!(answer == message, "the echo of {} bytes differs from what was sent", message.len());
 }

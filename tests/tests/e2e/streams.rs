@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};
 
 use tempfile::TempDir;
-use tests::bulk::{self, Pattern};
+use tests::bulk::{self, Pattern, moving};
 use tests::fakes::tcp::{Tcp, UnixEcho, assert_echo};
 use tests::site::{EDGE, Site};
 use tests::wait::{SOON, until};
@@ -26,9 +26,9 @@ async fn half_close_by_the_operator_reaches_the_service_which_can_still_answer()
     let mut stream = listen.connect().await;
     let sent = bulk::send(Pattern::new(1, 300_000), &mut stream).await.expect("the stream takes it");
     stream.shutdown().await.expect("one half ends");
-    assert_eq!(stream.read_u64().await.expect("an answer after the half-close"), 300_000);
+    assert_eq!(moving(stream.read_u64()).await.expect("an answer after the half-close"), 300_000);
     let mut checksum = Vec::new();
-    stream.read_to_end(&mut checksum).await.expect("an orderly end");
+    moving(stream.read_to_end(&mut checksum)).await.expect("an orderly end");
     assert_eq!(checksum, sent);
 }
 
@@ -92,7 +92,7 @@ async fn reset_by_the_operator_is_a_reset_for_the_service() {
     let site = Site::with("victim", service.address).await;
     let listen = site.listen("victim").await;
     let mut stream = listen.connect().await;
-    stream.read_exact(&mut [0; 5]).await.expect("its greeting");
+    moving(stream.read_exact(&mut [0; 5])).await.expect("its greeting");
     stream.set_zero_linger().expect("a TCP socket");
     drop(stream);
     let result = until(SOON, "the service sees the end", async || {
@@ -138,6 +138,6 @@ async fn service_that_speaks_first_is_heard_without_a_word_from_the_operator() {
     let site = Site::with("smtp", service.address).await;
     let mut greeting = String::new();
     let listen = site.listen("smtp").await;
-    listen.connect().await.read_to_string(&mut greeting).await.expect("an orderly end");
+    moving(listen.connect().await.read_to_string(&mut greeting)).await.expect("an orderly end");
     assert_eq!(greeting, "220 ready\r\n");
 }
