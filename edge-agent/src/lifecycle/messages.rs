@@ -31,7 +31,7 @@ pub struct Attempt(pub(crate) u64);
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// The time of [`Lifecycle::deadline`] has come.
+    /// The time of [`super::Lifecycle::deadline`] has come.
     Tick,
     /// The check-in that was asked for is done.
     CheckedIn(Outcome),
