@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{Client, ClientError, Endpoint};
+use crate::client::{Client, ClientError, Endpoint, Pace};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::lifecycle::{Attempt, Command, Event, Lifecycle, Notice, Outcome, Roll, Start, TunnelEvent};
@@ -130,6 +130,7 @@ async fn ask_for_token(config: &Config, stop: &CancellationToken) -> Result<Opti
 struct Question {
     hello: Hello,
     failed: Option<FailedOffer>,
+    pace: Pace,
 }
 
 struct Agent {
@@ -205,7 +206,9 @@ impl Agent {
             self.lifecycle.handle(event, Instant::now(), roll(), &mut commands);
             for command in commands.drain(..) {
                 match command {
-                    Command::CheckIn { tunnel, failed } => self.check_in(tunnel, failed),
+                    Command::CheckIn { tunnel, failed, eager } => {
+                        self.check_in(tunnel, failed, if eager { Pace::Eager } else { Pace::Usual });
+                    }
                     Command::OpenTunnel(attempt, offer) => {
                         tracing::debug!(offer = %offer.id, "the gateway needs a tunnel");
                         let events = self.tunnel_events.clone();
@@ -223,7 +226,7 @@ impl Agent {
         }
     }
 
-    fn check_in(&self, tunnel: TunnelState, failed: Option<FailedOffer>) {
+    fn check_in(&self, tunnel: TunnelState, failed: Option<FailedOffer>, pace: Pace) {
         let hello = Hello {
             agent: env!("CARGO_PKG_VERSION").to_owned(),
             protocol: PROTOCOL_VERSION,
@@ -231,7 +234,7 @@ impl Agent {
             services: self.site.services.iter().map(Service::announced).collect(),
             tunnel,
         };
-        let asked = self.questions.try_send(Question { hello, failed });
+        let asked = self.questions.try_send(Question { hello, failed, pace });
         debug_assert!(asked.is_ok(), "the lifecycle asks one question at a time");
     }
 
@@ -267,8 +270,8 @@ impl Agent {
 fn spawn_client(mut client: Client, mut asked: mpsc::Receiver<Question>) -> mpsc::Receiver<Outcome> {
     let (answered, outcomes) = mpsc::channel(1);
     tokio::spawn(async move {
-        while let Some(Question { hello, failed }) = asked.recv().await {
-            let outcome = client.check_in(hello, failed).await;
+        while let Some(Question { hello, failed, pace }) = asked.recv().await {
+            let outcome = client.check_in(hello, failed, pace).await;
             if answered.send(outcome).await.is_err() {
                 return;
             }

@@ -35,8 +35,39 @@ use crate::lifecycle::{Outcome, Refusal, RefusalKind};
 const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for an answer. The gateway answers from memory, except for a first binding, which waits for its disk.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest wait for an answer on a kept connection. The binding is behind us there, so silence means that something on
+/// the way has forgotten the connection; a new one is tried then.
+const KEPT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait for a TLS handshake, and for an answer, while somebody may be waiting for this agent: enough for the few
+/// round trips of a slow satellite link, and not for a network that went away again.
+const EAGER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait until a snapshot is taken: up to a MiB over a slow link.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How a check-in goes about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Over the kept connection, with patience.
+    Usual,
+    /// Somebody may be waiting, and the network was broken: over a new connection, dialled again every second.
+    Eager,
+}
+
+impl Pace {
+    fn tls_timeout(self) -> Duration {
+        match self {
+            Self::Usual => TLS_TIMEOUT,
+            Self::Eager => EAGER_TIMEOUT,
+        }
+    }
+
+    fn answer_timeout(self) -> Duration {
+        match self {
+            Self::Usual => ANSWER_TIMEOUT,
+            Self::Eager => EAGER_TIMEOUT,
+        }
+    }
+}
 
 /// Why there is no client for this join token.
 #[derive(Debug, thiserror::Error)]
@@ -71,8 +102,8 @@ enum RequestError {
     Handshake { address: HostPort, source: io::Error },
     #[error(transparent)]
     Pin(PinMismatch),
-    #[error("{address} did not finish its TLS handshake within {} s", TLS_TIMEOUT.as_secs())]
-    HandshakeTimeout { address: HostPort },
+    #[error("{address} did not finish its TLS handshake within {} s", .after.as_secs())]
+    HandshakeTimeout { address: HostPort, after: Duration },
     #[error("{address} broke off: {source}")]
     Http { address: HostPort, source: hyper::Error },
     #[error("{address} did not answer within {} s", .after.as_secs())]
@@ -127,17 +158,23 @@ impl Endpoint {
         &self.address
     }
 
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, RequestError> {
-        let stream = self.dialer.dial(&self.address).await?;
+    async fn connect(&self, pace: Pace) -> Result<SendRequest<Full<Bytes>>, RequestError> {
+        let stream = match pace {
+            Pace::Usual => self.dialer.dial(&self.address).await?,
+            Pace::Eager => self.dialer.dial_eagerly(&self.address).await?,
+        };
         let Some((config, name)) = &self.tls else { return self.speak(stream).await };
         let connecting = TlsConnector::from(Arc::clone(config)).connect(name.clone(), stream);
-        match timeout(TLS_TIMEOUT, connecting).await {
+        match timeout(pace.tls_timeout(), connecting).await {
             Ok(Ok(stream)) => self.speak(stream).await,
             Ok(Err(source)) => Err(match PinMismatch::find(&source) {
                 Some(mismatch) => RequestError::Pin(mismatch.clone()),
                 None => RequestError::Handshake { address: self.address.clone(), source },
             }),
-            Err(_) => Err(RequestError::HandshakeTimeout { address: self.address.clone() }),
+            Err(_) => Err(RequestError::HandshakeTimeout {
+                address: self.address.clone(),
+                after: pace.tls_timeout(),
+            }),
         }
     }
 
@@ -205,7 +242,7 @@ impl Endpoint {
     /// An error is a sentence for the log.
     pub async fn put_snapshot(&self, gzip: Vec<u8>) -> Result<(), String> {
         let send = async {
-            let mut sender = self.connect().await?;
+            let mut sender = self.connect(Pace::Usual).await?;
             let mut request = self.request(SNAPSHOT_PATH, Some("application/json"), gzip.into());
             request.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             self.exchange(&mut sender, request, SNAPSHOT_TIMEOUT).await
@@ -230,18 +267,20 @@ impl Client {
     }
 
     /// One check-in. `hello` goes along with the first one of a connection, and when the gateway wanted it.
-    pub async fn check_in(&mut self, hello: Hello, failed: Option<FailedOffer>) -> Outcome {
-        let kept = match self.connection.take() {
-            Some(connection) if !connection.is_closed() => Some(connection),
-            Some(_) | None => None,
-        };
-        let result = match kept {
-            Some(connection) => match self.ask(connection, &hello, &failed).await {
-                // The gateway, or something on the way, closed a connection that was idle: that is no trouble yet.
-                Err(RequestError::Http { .. }) => self.ask_anew(&hello, &failed).await,
-                result => result,
-            },
-            None => self.ask_anew(&hello, &failed).await,
+    pub async fn check_in(&mut self, hello: Hello, failed: Option<FailedOffer>, pace: Pace) -> Outcome {
+        let kept = self.connection.take().filter(|connection| !connection.is_closed());
+        let result = match (kept, pace) {
+            (Some(connection), Pace::Usual) => {
+                match self.ask(connection, &hello, &failed, KEPT_TIMEOUT).await {
+                    // The gateway, or something on the way, closed or forgot a connection that was idle: that is no trouble
+                    // yet.
+                    Err(RequestError::Http { .. } | RequestError::Timeout { .. }) => {
+                        self.ask_anew(&hello, &failed, pace).await
+                    }
+                    result => result,
+                }
+            }
+            (_, Pace::Eager) | (None, Pace::Usual) => self.ask_anew(&hello, &failed, pace).await,
         };
         match result {
             Ok((status, headers, body)) => self.understand(status, &headers, &body),
@@ -256,10 +295,11 @@ impl Client {
         &mut self,
         hello: &Hello,
         failed: &Option<FailedOffer>,
+        pace: Pace,
     ) -> Result<(StatusCode, HeaderMap, Bytes), RequestError> {
         self.hello_wanted = true;
-        let connection = self.endpoint.connect().await?;
-        self.ask(connection, hello, failed).await
+        let connection = self.endpoint.connect(pace).await?;
+        self.ask(connection, hello, failed, pace.answer_timeout()).await
     }
 
     /// The connection is kept only if everything went well with it.
@@ -268,6 +308,7 @@ impl Client {
         mut connection: SendRequest<Full<Bytes>>,
         hello: &Hello,
         failed: &Option<FailedOffer>,
+        within: Duration,
     ) -> Result<(StatusCode, HeaderMap, Bytes), RequestError> {
         let check_in = CheckIn { hello: self.hello_wanted.then(|| hello.clone()), failed: failed.clone() };
         let request = if check_in == CheckIn::default() {
@@ -277,7 +318,7 @@ impl Client {
                 serde_json::to_vec(&check_in).expect("strings, numbers and lists have no failing serializer");
             self.endpoint.request(PATH, Some("application/json"), body.into())
         };
-        let answer = self.endpoint.exchange(&mut connection, request, ANSWER_TIMEOUT).await?;
+        let answer = self.endpoint.exchange(&mut connection, request, within).await?;
         self.connection = Some(connection);
         Ok(answer)
     }

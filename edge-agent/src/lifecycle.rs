@@ -7,10 +7,16 @@
 //! | answer | next check-in | said in the log |
 //! | --- | --- | --- |
 //! | 200, 204 | after the interval; after errors at a random moment of the next interval | when it follows errors |
-//! | trouble (network, 429, 5xx) | after a back-off of 1 s to 60 s, or `retry-after` | the first time in a row |
-//! | refused (401, 403, 409, 426, wrong pin) | after 5 min; a second instance (409) after three intervals | when it changes |
+//! | trouble (network, 429, 5xx) | eager: 1 s to 1.5 s after the last one began | the first time in a row |
+//! | | else some moment of the next interval, then a back-off up to 60 s; or `retry-after` | |
+//! | refused (401, 403, 409, 426, wrong pin) | after 5 min; a second instance (409) after the interval | when it changes |
 //!
-//! The tunnel, with "check in" meaning at once, unless the tunnel broke twice in a row: then after a back-off.
+//! An agent is eager when somebody may be waiting for it: its tunnel was in use when it broke, or is in use while
+//! check-ins fail, or it could not use an offer. It stays so until the gateway answers, for ten minutes at most. All
+//! others come back spread out, so that thousands that lost their gateway together don't return together.
+//!
+//! The tunnel, with "check in" meaning at once, unless the tunnel broke twice in a row: then after a back-off. One that
+//! nobody was using is no reason to hurry: some moment of the interval.
 //!
 //! | state | event | becomes | and |
 //! | --- | --- | --- | --- |
@@ -38,9 +44,11 @@ use shared::wire::check_in::{FailedOffer, Offer, TunnelState};
 mod back_off;
 mod messages;
 #[cfg(test)]
+mod spread;
+#[cfg(test)]
 mod tests;
 
-use back_off::{MAX_RETRY_AFTER, REFUSED_RETRY, back_off};
+use back_off::{MAX_RETRY_AFTER, REFUSED_RETRY, back_off, eager_pace, wait_out};
 pub use messages::{
     Attempt, Command, Event, Failure, Notice, Outcome, Refusal, RefusalKind, Roll, Start, TunnelEvent,
 };
@@ -55,6 +63,11 @@ const ASK_LIMIT: Duration = Duration::from_secs(10);
 const LEAVE_LIMIT: Duration = Duration::from_secs(10);
 /// A tunnel that was open for longer than this was a good one: its end is no reason to back off.
 const SETTLED: Duration = Duration::from_secs(60);
+/// A tunnel whose last stream or hold is not older than this was in use. Holds come every minute, and a silent break is
+/// noticed 45 s after the last of them could arrive.
+const IN_USE: Duration = Duration::from_secs(120);
+/// How long an agent stays eager. Most breaks are over by then, and hardly an operator waits for longer.
+const EAGER_TIME: Duration = Duration::from_secs(600);
 
 /// The agent's decisions. See the module's text.
 #[derive(Debug)]
@@ -63,6 +76,8 @@ pub struct Lifecycle {
     check_ins: CheckIns,
     /// Check-ins in a row that met trouble.
     troubles: u32,
+    /// Until when somebody may be waiting for this agent's return.
+    eager: Option<Instant>,
     /// The refusal that the log knows of.
     refused: Option<Refusal>,
     tunnel: Tunnel,
@@ -83,6 +98,8 @@ enum CheckIns {
     Due(Instant),
     /// One is on its way.
     Running {
+        /// When it began.
+        since: Instant,
         /// Its report, in case that it has to be repeated.
         failed: Option<FailedOffer>,
         /// When the next one is wanted at the latest, for something that happened meanwhile.
@@ -127,6 +144,10 @@ struct Live {
 }
 
 impl Live {
+    fn in_use(&self, now: Instant) -> bool {
+        self.streams > 0 || now.saturating_duration_since(self.active) <= IN_USE
+    }
+
     /// When it will have been idle for long enough, if nothing happens.
     fn idle_at(&self) -> Option<Instant> {
         (self.streams == 0).then(|| self.active + self.idle_timeout)
@@ -144,6 +165,7 @@ impl Lifecycle {
             interval: FIRST_INTERVAL,
             check_ins: CheckIns::Due(first),
             troubles: 0,
+            eager: None,
             refused: None,
             tunnel: Tunnel::Closed,
             attempts: 0,
@@ -216,21 +238,23 @@ impl Lifecycle {
         match self.check_ins {
             CheckIns::Due(at) if at <= now && !self.stopping => {
                 let failed = self.failed.take();
-                out.push(Command::CheckIn { tunnel: self.tunnel_state(), failed: failed.clone() });
-                self.check_ins = CheckIns::Running { failed, then: None };
+                let eager = self.is_eager(now);
+                out.push(Command::CheckIn { tunnel: self.tunnel_state(), failed: failed.clone(), eager });
+                self.check_ins = CheckIns::Running { since: now, failed, then: None };
             }
             CheckIns::Due(_) | CheckIns::Running { .. } => {}
         }
     }
 
     fn checked_in(&mut self, outcome: Outcome, now: Instant, roll: Roll, out: &mut Vec<Command>) {
-        let CheckIns::Running { failed, then } = &mut self.check_ins else { return };
-        let (failed, then) = (failed.take(), then.take());
+        let CheckIns::Running { since, failed, then } = &mut self.check_ins else { return };
+        let (since, failed, then) = (*since, failed.take(), then.take());
         match outcome {
             Outcome::Answered { interval, offer } => {
                 self.interval = interval.unwrap_or(self.interval);
                 let after_errors = self.troubles > 0 || self.refused.is_some();
                 self.troubles = 0;
+                self.eager = None;
                 self.refused = None;
                 let mut wait = self.interval;
                 if after_errors {
@@ -246,18 +270,29 @@ impl Lifecycle {
             Outcome::Trouble { reason, retry_after } => {
                 self.troubles = self.troubles.saturating_add(1);
                 out.push(Command::Tell(Notice::Trouble { reason, first: self.troubles == 1 }));
+                if let Tunnel::Open(live) = self.tunnel
+                    && live.in_use(now)
+                {
+                    self.be_eager(now);
+                }
+                let again = if self.is_eager(now) {
+                    (since + eager_pace(roll)).max(now)
+                } else {
+                    now + wait_out(self.interval, self.troubles, roll)
+                };
                 let asked = retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
-                let wait = back_off(self.troubles, roll).max(asked + roll.of(asked / 10));
-                self.repeat(failed, now + wait);
+                self.repeat(failed, again.max(now + asked + roll.of(asked / 10)));
             }
             Outcome::Refused(refusal) => {
                 let wait = match refusal.kind {
-                    RefusalKind::SecondInstance => self.interval * 3,
+                    // The other one may have been replaced by us: the gateway forgets it three intervals after its end.
+                    RefusalKind::SecondInstance => self.interval,
                     RefusalKind::UnknownKey
                     | RefusalKind::BoundToAnother
                     | RefusalKind::Protocol
                     | RefusalKind::TlsPin => REFUSED_RETRY,
                 };
+                self.eager = None;
                 if self.refused.as_ref() != Some(&refusal) {
                     out.push(Command::Tell(Notice::Refused(refusal.clone())));
                     self.refused = Some(refusal);
@@ -350,6 +385,9 @@ impl Lifecycle {
         self.last_failure = Some(failure.reason.clone());
         self.failed = Some(FailedOffer { offer, reason: failure.reason });
         self.tunnel = Tunnel::Closed;
+        if !failure.lasting {
+            self.be_eager(now);
+        }
         self.set_back(failure.lasting, now, roll);
     }
 
@@ -470,7 +508,21 @@ impl Lifecycle {
         if now.duration_since(live.since) > SETTLED {
             self.setbacks = 0;
         }
-        self.set_back(false, now, roll);
+        if live.in_use(now) {
+            self.be_eager(now);
+            self.set_back(false, now, roll);
+        } else {
+            self.check_in_by(now + roll.of(self.interval));
+        }
+    }
+
+    /// Somebody may be waiting. Told again in the same trouble, it does not begin anew.
+    fn be_eager(&mut self, now: Instant) {
+        self.eager.get_or_insert(now + EAGER_TIME);
+    }
+
+    fn is_eager(&self, now: Instant) -> bool {
+        self.eager.is_some_and(|until| now < until)
     }
 
     /// Something went wrong with a tunnel: check in at once the first time, and later the more often it happens.

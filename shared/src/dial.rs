@@ -29,6 +29,9 @@ const MAX_PROXY_HEAD: usize = 16 * 1024;
 const HEAD_END: &[u8] = b"\r\n\r\n";
 /// Pause before the next address is tried beside the last (RFC 8305 §8 recommends 250 ms).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+/// Pause before an eager dial tries everything again beside what it tried so far. The kernel itself repeats the first
+/// packet of a connection after 1, 3 and 7 s, so a network that comes back in between is seen late without it.
+const EAGER_DELAY: Duration = Duration::from_secs(1);
 /// A name with more addresses than this is not dialled at more of them.
 const MAX_ADDRESSES: usize = 16;
 /// The kernel asks a silent peer after this time, below the 5 min after which common NATs forget a connection.
@@ -133,6 +136,21 @@ impl Dialer {
         match self.proxy_for(target) {
             None => connect(target, CONNECT_TIMEOUT).await,
             Some(proxy) => dial_through(&proxy, target).await,
+        }
+    }
+
+    /// As [`Dialer::dial`], for a network that is broken and may come back at any moment: everything is tried again every
+    /// second beside what is under way, and the first to succeed or fail is the result. A slow network loses nothing by
+    /// it, since no try is given up for the next.
+    pub async fn dial_eagerly(&self, target: &HostPort) -> Result<TcpStream, DialError> {
+        let mut tries = FuturesUnordered::new();
+        loop {
+            tries.push(self.dial(target));
+            let pause = tokio::time::sleep(EAGER_DELAY);
+            tokio::select! {
+                Some(result) = tries.next() => return result,
+                () = pause => {}
+            }
         }
     }
 

@@ -136,7 +136,7 @@ async fn every_check_in_says_who_asks_and_only_the_first_of_a_connection_says_he
     let gateway = FakeGateway::start().await;
     let mut client = gateway.client();
     for _ in 0..3 {
-        assert_eq!(client.check_in(hello(), None).await, NOTHING_NEW);
+        assert_eq!(client.check_in(hello(), None, Pace::Usual).await, NOTHING_NEW);
     }
     let seen = gateway.seen();
     let hellos: Vec<_> = seen.iter().map(|seen| seen.check_in().hello.is_some()).collect();
@@ -155,10 +155,13 @@ async fn gateway_that_wants_a_hello_gets_one_and_a_report_travels_along() {
     let mut client = gateway.client();
     gateway.will_answer(200, &[], r#"{"interval_s":7,"need":"none","hello_wanted":true}"#);
     let interval = Some(Duration::from_secs(7));
-    assert_eq!(client.check_in(hello(), None).await, Outcome::Answered { interval, offer: None });
+    assert_eq!(
+        client.check_in(hello(), None, Pace::Usual).await,
+        Outcome::Answered { interval, offer: None }
+    );
     let failed = FailedOffer { offer: shared::id::OfferId::random(), reason: "no route".into() };
-    client.check_in(hello(), Some(failed.clone())).await;
-    client.check_in(hello(), None).await;
+    client.check_in(hello(), Some(failed.clone()), Pace::Usual).await;
+    client.check_in(hello(), None, Pace::Usual).await;
     let said: Vec<_> = gateway.seen()[1..].iter().map(Seen::check_in).collect();
     assert_eq!(said[0], CheckIn { hello: Some(hello()), failed: Some(failed) });
     assert_eq!(said[1], CheckIn::default());
@@ -168,9 +171,9 @@ async fn gateway_that_wants_a_hello_gets_one_and_a_report_travels_along() {
 async fn connection_that_was_closed_meanwhile_is_made_anew_without_any_trouble() {
     let gateway = FakeGateway::start().await;
     let mut client = gateway.client();
-    client.check_in(hello(), None).await;
+    client.check_in(hello(), None, Pace::Usual).await;
     gateway.generation.send_replace(());
-    assert_eq!(client.check_in(hello(), None).await, NOTHING_NEW);
+    assert_eq!(client.check_in(hello(), None, Pace::Usual).await, NOTHING_NEW);
     let seen = gateway.seen();
     assert_eq!(
         (seen[1].connection, seen[1].check_in().hello.is_some()),
@@ -185,13 +188,18 @@ async fn offer_comes_through_only_when_the_gateway_needs_a_tunnel() {
     let mut client = gateway.client();
     let offer = r#""offer":{"id":"6fa1d3a0-9c3e-4b62-8b0f-0d7b0a2a4d11","ssh":"g:8000","credentials":"x","expires_in_s":30}"#;
     gateway.will_answer(200, &[], format!(r#"{{"interval_s":0,"need":"tunnel",{offer}}}"#));
-    let Outcome::Answered { interval, offer: Some(received) } = client.check_in(hello(), None).await else {
+    let Outcome::Answered { interval, offer: Some(received) } =
+        client.check_in(hello(), None, Pace::Usual).await
+    else {
         panic!("an offer");
     };
     assert_eq!(interval, Some(Duration::from_secs(1)), "an interval below the least is taken as the least");
     assert_eq!(received.ssh, "g:8000");
     gateway.will_answer(200, &[], format!(r#"{{"interval_s":5,"need":"none",{offer}}}"#));
-    assert!(matches!(client.check_in(hello(), None).await, Outcome::Answered { offer: None, .. }));
+    assert!(matches!(
+        client.check_in(hello(), None, Pace::Usual).await,
+        Outcome::Answered { offer: None, .. }
+    ));
 }
 
 #[tokio::test]
@@ -206,7 +214,9 @@ async fn refusals_are_told_from_trouble_and_carry_the_gateways_words() {
         (426, RefusalKind::Protocol),
     ] {
         gateway.will_answer(status, &[], problem);
-        let Outcome::Refused(refusal) = client.check_in(hello(), None).await else { panic!("{status}") };
+        let Outcome::Refused(refusal) = client.check_in(hello(), None, Pace::Usual).await else {
+            panic!("{status}")
+        };
         assert_eq!(refusal.kind, kind);
         assert!(
             refusal.detail.contains("do this") && refusal.detail.contains("x-code"),
@@ -216,13 +226,15 @@ async fn refusals_are_told_from_trouble_and_carry_the_gateways_words() {
     }
     for (status, header, retry_after) in [(429, "7", Some(7)), (503, "soon", None), (302, "1", Some(1))] {
         gateway.will_answer(status, &[("retry-after", header)], "<html>");
-        let Outcome::Trouble { reason, retry_after: said } = client.check_in(hello(), None).await else {
+        let Outcome::Trouble { reason, retry_after: said } =
+            client.check_in(hello(), None, Pace::Usual).await
+        else {
             panic!("{status}");
         };
         assert_eq!(said, retry_after.map(Duration::from_secs));
         assert!(reason.contains(&status.to_string()), "{reason}");
     }
-    assert_eq!(client.check_in(hello(), None).await, NOTHING_NEW, "the connection still serves");
+    assert_eq!(client.check_in(hello(), None, Pace::Usual).await, NOTHING_NEW, "the connection still serves");
 }
 
 #[tokio::test]
@@ -231,7 +243,7 @@ async fn answer_that_is_too_long_or_none_is_trouble() {
     let mut client = gateway.client();
     for body in ["x".repeat(MAX_BODY + 1), "{}".into()] {
         gateway.will_answer(200, &[], body);
-        assert!(matches!(client.check_in(hello(), None).await, Outcome::Trouble { .. }));
+        assert!(matches!(client.check_in(hello(), None, Pace::Usual).await, Outcome::Trouble { .. }));
     }
 }
 
@@ -246,7 +258,9 @@ async fn gateway_that_never_answers_is_given_up() {
     });
     let mut client = Client::new(endpoint(&format!("http://{address}"), vec![]).expect("a client"));
     let started = tokio::time::Instant::now();
-    let Outcome::Trouble { reason, .. } = client.check_in(hello(), None).await else { panic!("no answer") };
+    let Outcome::Trouble { reason, .. } = client.check_in(hello(), None, Pace::Usual).await else {
+        panic!("no answer")
+    };
     assert!(reason.contains("did not answer"), "{reason}");
     assert!(started.elapsed() >= ANSWER_TIMEOUT && started.elapsed() < ANSWER_TIMEOUT * 2);
     silent.abort();
@@ -256,7 +270,7 @@ async fn gateway_that_never_answers_is_given_up() {
 async fn gateway_that_is_away_is_trouble() {
     let gone = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("bound");
     let mut client = Client::new(endpoint(&format!("http://{gone}"), vec![]).expect("a client"));
-    assert!(matches!(client.check_in(hello(), None).await, Outcome::Trouble { .. }));
+    assert!(matches!(client.check_in(hello(), None, Pace::Usual).await, Outcome::Trouble { .. }));
 }
 
 #[tokio::test]
@@ -277,7 +291,9 @@ async fn wrong_tls_pin_is_a_refusal_that_names_both_keys() {
     });
     let pin = TlsFingerprint::from_bytes([9; 32]);
     let mut client = Client::new(endpoint(&format!("https://{address}"), vec![pin]).expect("a client"));
-    let Outcome::Refused(refusal) = client.check_in(hello(), None).await else { panic!("a wrong key") };
+    let Outcome::Refused(refusal) = client.check_in(hello(), None, Pace::Usual).await else {
+        panic!("a wrong key")
+    };
     assert_eq!(refusal.kind, RefusalKind::TlsPin);
     let shown = tls::fingerprint_of(made.cert.der()).expect("a key").to_string();
     assert!(
@@ -292,7 +308,7 @@ async fn wrong_tls_pin_is_a_refusal_that_names_both_keys() {
 async fn snapshot_goes_out_compressed_on_a_connection_of_its_own() {
     let gateway = FakeGateway::start().await;
     let mut client = gateway.client();
-    client.check_in(hello(), None).await;
+    client.check_in(hello(), None, Pace::Usual).await;
     client.endpoint.put_snapshot(vec![1, 2, 3]).await.expect("204");
     let seen = &gateway.seen()[1];
     assert_eq!((seen.connection, seen.path.as_str(), &seen.body[..]), (1, SNAPSHOT_PATH, &[1, 2, 3][..]));

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use super::Roll;
 
-/// First wait. A gateway that restarts is back within seconds.
+/// First wait of [`back_off`]. A gateway that restarts is back within seconds.
 const FIRST: Duration = Duration::from_secs(1);
 /// Longest wait after network errors: an outage of hours must not cost the operator more than a minute at its end.
 const LONGEST: Duration = Duration::from_secs(60);
+/// Least and longest time from one eager check-in to the next: the agent is to be back within 2 s of the network's
+/// return, and opening the tunnel takes the rest of them.
+const EAGER: (Duration, Duration) = (Duration::from_millis(1000), Duration::from_millis(1500));
 /// Wait after a refusal that only people can lift.
 pub const REFUSED_RETRY: Duration = Duration::from_secs(300);
 /// A gateway may not silence an agent for longer than a refusal would.
@@ -16,8 +19,27 @@ pub const MAX_RETRY_AFTER: Duration = REFUSED_RETRY;
 /// Wait after the `count`th trouble in a row, from 1: doubled each time from [`FIRST`] to [`LONGEST`], and then some
 /// moment of its second half, so that agents that lost their gateway together don't come back together.
 pub fn back_off(count: u32, roll: Roll) -> Duration {
+    doubled(FIRST, count, roll)
+}
+
+/// Wait after the `count`th check-in in a row that met trouble, from 1, of an agent that is in no hurry: at first some
+/// moment of the interval, which keeps many agents as evenly spread as their check-ins are; then doubled from there.
+pub fn wait_out(interval: Duration, count: u32, roll: Roll) -> Duration {
+    let first = interval.clamp(FIRST, LONGEST);
+    match count {
+        0 | 1 => FIRST / 2 + roll.of(first - FIRST / 2),
+        again => doubled(first, again, roll),
+    }
+}
+
+/// Time from the beginning of an eager check-in that met trouble to the next.
+pub fn eager_pace(roll: Roll) -> Duration {
+    EAGER.0 + roll.of(EAGER.1 - EAGER.0)
+}
+
+fn doubled(first: Duration, count: u32, roll: Roll) -> Duration {
     // 2^6 s is above the longest wait already.
-    let whole = (FIRST * 2u32.pow(count.saturating_sub(1).min(6))).min(LONGEST);
+    let whole = (first * 2u32.pow(count.saturating_sub(1).min(6))).min(LONGEST);
     whole / 2 + roll.of(whole / 2)
 }
 
@@ -25,12 +47,24 @@ pub fn back_off(count: u32, roll: Roll) -> Duration {
 mod tests {
     use super::*;
 
+    const LAST: Roll = Roll(1.0);
+
     #[test]
     fn waits_double_up_to_a_minute_and_never_exceed_it() {
-        let longest = Roll(1.0);
-        let waits: Vec<u64> = (1..10).map(|count| back_off(count, longest).as_secs()).collect();
+        let waits: Vec<u64> = (1..10).map(|count| back_off(count, LAST).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
-        assert_eq!(back_off(u32::MAX, longest), LONGEST);
+        assert_eq!(back_off(u32::MAX, LAST), Duration::from_secs(60));
         assert_eq!(back_off(3, Roll(0.0)), Duration::from_secs(2));
+    }
+
+    #[test]
+    fn unhurried_agent_waits_out_the_interval_first_and_a_minute_at_most() {
+        for (interval, expected) in [(1, [1, 2, 4, 8]), (5, [5, 10, 20, 40]), (86_400, [60, 60, 60, 60])] {
+            let interval = Duration::from_secs(interval);
+            let waits: Vec<u64> = (1..5).map(|count| wait_out(interval, count, LAST).as_secs()).collect();
+            assert_eq!(waits, expected, "{interval:?}");
+            assert_eq!(wait_out(interval, 1, Roll(0.0)), FIRST / 2);
+            assert_eq!(wait_out(interval, u32::MAX, LAST), LONGEST);
+        }
     }
 }

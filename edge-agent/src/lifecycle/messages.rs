@@ -137,6 +137,8 @@ pub enum Command {
         tunnel: TunnelState,
         /// What to report.
         failed: Option<FailedOffer>,
+        /// Somebody may be waiting: don't wait long for anything, and trust no old connection.
+        eager: bool,
     },
     /// Open a tunnel; answer with [`TunnelEvent::Opened`] or [`TunnelEvent::Failed`], in bounded time.
     OpenTunnel(Attempt, Offer),

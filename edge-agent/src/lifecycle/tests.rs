@@ -136,7 +136,7 @@ fn trouble_backs_off_up_to_a_minute_and_is_told_once() {
         assert_eq!(out, [Command::Tell(told)]);
         waits.push(bench.wait().as_millis());
     }
-    assert_eq!(waits, [750, 1500, 3000, 6000, 12_000, 24_000, 45_000, 45_000, 45_000]);
+    assert_eq!(waits, [2750, 7500, 15_000, 30_000, 45_000, 45_000, 45_000, 45_000, 45_000]);
     bench.next();
     assert_eq!(bench.answer(None), [Command::Tell(Notice::Reached)]);
     assert_eq!(
@@ -167,8 +167,8 @@ fn refusal_is_told_when_it_changes_and_retried_in_minutes() {
         (RefusalKind::UnknownKey, true, 300),
         (RefusalKind::UnknownKey, false, 300),
         (RefusalKind::BoundToAnother, true, 300),
-        (RefusalKind::SecondInstance, true, 15),
-        (RefusalKind::SecondInstance, false, 15),
+        (RefusalKind::SecondInstance, true, 5),
+        (RefusalKind::SecondInstance, false, 5),
         (RefusalKind::Protocol, true, 300),
         (RefusalKind::TlsPin, true, 300),
     ] {
@@ -189,7 +189,7 @@ fn failed_offer_is_reported_at_once_and_the_report_survives_trouble() {
     bench.tunnel(attempt, failed("connection refused", false));
     assert_eq!(bench.wait(), Duration::ZERO);
     let report = |out: Vec<Command>| match &out[..] {
-        [Command::CheckIn { tunnel: TunnelState::Closed, failed }] => {
+        [Command::CheckIn { tunnel: TunnelState::Closed, failed, .. }] => {
             failed.as_ref().map(|failed| failed.reason.clone())
         }
         other => panic!("{other:?}"),
@@ -356,6 +356,80 @@ fn dropped_tunnel_checks_in_at_once_and_backs_off_when_it_drops_again_soon() {
     bench.now += SETTLED * 2;
     bench.tunnel(attempt, TunnelEvent::Ended { reason: "reset".into() });
     assert_eq!(bench.wait(), Duration::ZERO, "it was a good one");
+}
+
+/// Whether the check-in that is due next is an eager one; it meets trouble `after` it began.
+fn troubled(bench: &mut Bench, after: Duration) -> bool {
+    let out = bench.next();
+    let [Command::CheckIn { eager, .. }] = out[..] else { panic!("{out:?}") };
+    bench.now += after;
+    bench.send(trouble(None));
+    eager
+}
+
+#[test]
+fn tunnel_lost_in_use_makes_eager_for_ten_minutes_or_until_the_gateway_answers() {
+    let (mut bench, attempt) = Bench::open();
+    bench.tunnel(attempt, TunnelEvent::StreamStarted);
+    for _ in 0..100 {
+        bench.next();
+        bench.answer(None);
+    }
+    bench.tunnel(attempt, TunnelEvent::Ended { reason: "silence".into() });
+    let lost = bench.now;
+    assert_eq!(bench.wait(), Duration::ZERO);
+    while bench.now + bench.wait() < lost + EAGER_TIME {
+        assert!(troubled(&mut bench, Duration::from_millis(100)), "after {:?}", bench.now - lost);
+        assert!(bench.now >= lost + EAGER_TIME || bench.wait() <= Duration::from_millis(1400));
+    }
+    assert!(!troubled(&mut bench, Duration::ZERO));
+    assert!(bench.wait() > Duration::from_secs(20), "it fell back: {:?}", bench.wait());
+    bench.next();
+    bench.answer(None);
+    assert!(!troubled(&mut bench, Duration::ZERO), "the next trouble is another one");
+}
+
+#[test]
+fn eager_check_in_that_took_long_is_followed_by_another_at_once_unless_the_gateway_asks_for_time() {
+    let (mut bench, attempt) = Bench::open();
+    bench.tunnel(attempt, TunnelEvent::Ended { reason: "silence".into() });
+    assert!(troubled(&mut bench, Duration::from_secs(10)));
+    assert_eq!(bench.wait(), Duration::ZERO);
+    bench.next();
+    bench.send(trouble(Some(20)));
+    assert!(bench.wait() >= Duration::from_secs(20), "{:?}", bench.wait());
+}
+
+#[test]
+fn trouble_while_the_tunnel_is_in_use_makes_eager_before_the_tunnel_is_known_to_be_lost() {
+    let (mut bench, attempt) = Bench::open();
+    bench.tunnel(attempt, TunnelEvent::StreamStarted);
+    assert!(!troubled(&mut bench, Duration::from_secs(20)));
+    assert!(troubled(&mut bench, Duration::from_secs(10)));
+    assert_eq!(bench.wait(), Duration::ZERO);
+}
+
+#[test]
+fn offer_that_could_not_be_used_makes_eager_and_a_wrong_host_key_does_not() {
+    for lasting in [false, true] {
+        let mut bench = Bench::new(Start::Joined);
+        let attempt = bench.offered();
+        bench.tunnel(attempt, failed("no", lasting));
+        assert_eq!(troubled(&mut bench, Duration::ZERO), !lasting);
+    }
+}
+
+#[test]
+fn loss_of_a_tunnel_that_nobody_used_is_no_reason_to_hurry() {
+    let (mut bench, attempt) = Bench::open();
+    while bench.elapsed() <= IN_USE {
+        bench.next();
+        bench.answer(None);
+    }
+    bench.now += Duration::from_secs(1);
+    bench.tunnel(attempt, TunnelEvent::Ended { reason: "reset".into() });
+    assert_eq!(bench.wait(), Duration::from_millis(2500), "some moment of the interval");
+    assert!(!troubled(&mut bench, Duration::ZERO));
 }
 
 #[test]

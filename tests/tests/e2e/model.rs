@@ -3,7 +3,8 @@
 //! milliseconds, and a seed repeats a run to the letter.
 //!
 //! What must hold, whatever happens: an edge never has two live links; no credentials let in twice; every waiter is
-//! answered once, and in time; where nothing was broken for a while, it gets its stream; a tunnel with a stream in it
+//! answered once, and in time; where nothing was broken for a while, it gets its stream; an agent whose tunnel was in use
+//! is back within two seconds of its network; a tunnel with a stream in it
 //! is closed by nobody; and once operators are gone, every tunnel closes, on both sides, and every flag is down.
 
 mod world;

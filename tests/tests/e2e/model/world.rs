@@ -15,6 +15,7 @@ use gateway::domain::registry::{Command, Decision, Event, Origin, Registry, Toke
 use gateway::domain::tunnel::{LinkId, Phase, WaiterId};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use shared::dial::CONNECT_TIMEOUT;
 use shared::id::{EdgeId, EdgeKey, EndpointId, InstanceId, KeyDigest, ServiceName};
 use shared::tunnel::control::ToAgent;
 use shared::wire::check_in::{
@@ -37,25 +38,69 @@ const KEEPALIVE: Duration = Duration::from_secs(45);
 const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 /// Two intervals and ten seconds: how long a waiter waits, and a moment.
 const PATIENCE: Duration = Duration::from_secs(21);
+/// An eager agent dials again after this, beside what is under way.
+const EAGER_DIAL: Duration = Duration::from_secs(1);
+/// An eager agent has checked in so soon after its network's return: 1.5 s from one question to the next, and the way.
+const BACK: Duration = Duration::from_secs(2);
 /// After a fault the world is given so long until its promises hold again: keep-alives, back-off, a stale instance.
 const RECOVERY: Duration = Duration::from_secs(180);
 
 /// Something on its way.
 #[derive(Debug)]
 enum Arrival {
-    CheckIn { site: usize, life: u32, body: CheckIn },
-    Answer { site: usize, life: u32, outcome: Outcome },
-    LogIn { site: usize, life: u32, attempt: Attempt, credentials: String },
-    LinkUp { link: LinkId },
-    ToAgent { link: LinkId, message: ToAgent },
-    AskClose { link: LinkId },
-    AgentSees { site: usize, life: u32, attempt: Attempt, event: TunnelEvent },
-    GatewaySees { link: LinkId },
-    SnapshotDone { site: usize, life: u32 },
-    Committed { ticket: gateway::domain::registry::Ticket },
-    StreamEnds { link: LinkId },
-    Heal { site: usize },
-    Revive { site: usize },
+    /// With the time at which the agent gives up, if it dials again and again until then.
+    CheckIn {
+        site: usize,
+        life: u32,
+        body: CheckIn,
+        eager: Option<Instant>,
+    },
+    Answer {
+        site: usize,
+        life: u32,
+        outcome: Outcome,
+    },
+    LogIn {
+        site: usize,
+        life: u32,
+        attempt: Attempt,
+        credentials: String,
+    },
+    LinkUp {
+        link: LinkId,
+    },
+    ToAgent {
+        link: LinkId,
+        message: ToAgent,
+    },
+    AskClose {
+        link: LinkId,
+    },
+    AgentSees {
+        site: usize,
+        life: u32,
+        attempt: Attempt,
+        event: TunnelEvent,
+    },
+    GatewaySees {
+        link: LinkId,
+    },
+    SnapshotDone {
+        site: usize,
+        life: u32,
+    },
+    Committed {
+        ticket: gateway::domain::registry::Ticket,
+    },
+    StreamEnds {
+        link: LinkId,
+    },
+    Heal {
+        site: usize,
+    },
+    Revive {
+        site: usize,
+    },
     Operator,
     Fault,
 }
@@ -89,6 +134,10 @@ struct Site {
     life: u32,
     online: bool,
     said_hello: bool,
+    /// It dials into a network that is broken.
+    eager: bool,
+    /// The network is back, and so must the agent be by then.
+    back_by: Option<Instant>,
 }
 
 /// An SSH connection, known to both ends or to one.
@@ -175,6 +224,8 @@ impl World {
                 life: 0,
                 online: true,
                 said_hello: false,
+                eager: false,
+                back_by: None,
             });
         }
         world.after(Duration::from_secs(5), Arrival::Operator);
@@ -236,6 +287,10 @@ impl World {
             let site = self.sites.iter().position(due).expect("one of them was the next");
             self.tell_agent(site, AgentEvent::Tick);
         }
+        for site in &self.sites {
+            let late = site.back_by.is_some_and(|by| self.now > by && site.online);
+            assert!(!late, "seed {}: an eager agent is not back in time", self.seed);
+        }
         for (waiter, since) in &self.waiters {
             assert!(self.now - *since <= PATIENCE, "seed {}: {waiter:?} was forgotten", self.seed);
         }
@@ -243,7 +298,7 @@ impl World {
 
     fn arrive(&mut self, arrival: Arrival) {
         match arrival {
-            Arrival::CheckIn { site, life, body } => self.check_in_arrives(site, life, body),
+            Arrival::CheckIn { site, life, body, eager } => self.check_in_arrives(site, life, body, eager),
             Arrival::Answer { site, life, outcome } => {
                 if self.alive(site, life) {
                     let lost = Outcome::Trouble { reason: "no network".into(), retry_after: None };
@@ -287,7 +342,12 @@ impl World {
             }
             Arrival::Committed { ticket } => self.tell_gateway(Event::Committed { ticket, result: Ok(()) }),
             Arrival::StreamEnds { link } => self.stream_ends(link),
-            Arrival::Heal { site } => self.sites[site].online = true,
+            Arrival::Heal { site } => {
+                let site = &mut self.sites[site];
+                site.online = true;
+                // Unless it was killed meanwhile: whoever starts anew knows nothing of its earlier life.
+                site.back_by = (site.eager && site.lifecycle.is_some()).then(|| self.now + BACK);
+            }
             Arrival::Revive { site } => {
                 let roll = self.roll();
                 self.sites[site].lifecycle = Some(Lifecycle::new(Start::Again, self.now, roll));
@@ -297,12 +357,19 @@ impl World {
         }
     }
 
-    fn check_in_arrives(&mut self, site: usize, life: u32, body: CheckIn) {
+    fn check_in_arrives(&mut self, site: usize, life: u32, body: CheckIn, eager: Option<Instant>) {
         if !self.sites[site].online {
+            if eager.is_some_and(|until| self.now < until) && self.alive(site, life) {
+                self.sites[site].eager = true;
+                self.after(EAGER_DIAL, Arrival::CheckIn { site, life, body, eager });
+                return;
+            }
             let outcome = Outcome::Trouble { reason: "no network".into(), retry_after: None };
-            self.after(Duration::from_secs(10), Arrival::Answer { site, life, outcome });
+            let lost = if eager.is_some() { Duration::ZERO } else { Duration::from_secs(10) };
+            self.after(lost, Arrival::Answer { site, life, outcome });
             return;
         }
+        (self.sites[site].eager, self.sites[site].back_by) = (false, None);
         let token = self.token();
         self.tokens.insert(token, (site, life));
         let authorization = Authorization { edge_id: self.edge_id, key: self.key.clone() };
@@ -401,6 +468,7 @@ impl World {
         }
         self.sites[site].life += 1;
         self.sites[site].said_hello = false;
+        (self.sites[site].eager, self.sites[site].back_by) = (false, None);
         for (id, ..) in self.breakable(site) {
             let seen = self.delay();
             self.after(seen, Arrival::GatewaySees { link: id });
@@ -582,11 +650,12 @@ impl World {
     fn agent_orders(&mut self, site: usize, command: AgentCommand) {
         let life = self.sites[site].life;
         match command {
-            AgentCommand::CheckIn { tunnel, failed } => {
+            AgentCommand::CheckIn { tunnel, failed, eager } => {
                 let hello = (!self.sites[site].said_hello).then(|| hello(site, tunnel));
                 self.sites[site].said_hello = true;
                 let delay = self.delay();
-                self.after(delay, Arrival::CheckIn { site, life, body: CheckIn { hello, failed } });
+                let eager = eager.then(|| self.now + CONNECT_TIMEOUT);
+                self.after(delay, Arrival::CheckIn { site, life, body: CheckIn { hello, failed }, eager });
             }
             AgentCommand::OpenTunnel(attempt, offer) => {
                 let late = TunnelEvent::Failed(Failure { reason: "no answer".into(), lasting: false });
