@@ -15,7 +15,7 @@ use clap::Args;
 use http::Method;
 use shared::id::{EdgeName, ServiceName};
 use shared::tunnel::carry::Local;
-use shared::wire::admin::Edge;
+use shared::wire::admin::{Edge, Tunnel};
 use tokio::io::{AsyncWriteExt as _, copy_bidirectional_with_sizes};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -35,6 +35,8 @@ const MAX_CONNECTIONS: usize = 400;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Bytes carried at a time, in each direction: one TLS record or two messages of a tunnel.
 const BUFFER: usize = 64 * 1024;
+/// How often a `--listen` says that it holds the tunnel. The gateway's lease is 70 s at least.
+const HOLD_EVERY: Duration = Duration::from_secs(30);
 /// Pause after a failed accept (out of files): long enough not to spin.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(200);
 
@@ -111,6 +113,7 @@ async fn listen(client: Client, target: ServiceOfEdge, address: SocketAddr) -> R
     complain(&format!("every connection to {address} goes to {} of {}", target.service, target.edge));
     let (places, client, target) =
         (Arc::new(Semaphore::new(MAX_CONNECTIONS)), Arc::new(client), Arc::new(target));
+    tokio::spawn(hold(Arc::clone(&client), target.edge.clone()));
     loop {
         let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
         match listener.accept().await {
@@ -122,6 +125,17 @@ async fn listen(client: Client, target: ServiceOfEdge, address: SocketAddr) -> R
                 sleep(ACCEPT_BACK_OFF).await;
             }
         }
+    }
+}
+
+/// Keeps the tunnel from closing while this session is there, also between connections: its operator is at work. When
+/// the session ends, the gateway's lease runs out by itself.
+async fn hold(client: Arc<Client>, edge: EdgeName) {
+    let path = format!("/api/v1/edges/{edge}/tunnel");
+    loop {
+        // A gateway that is away says so to whoever connects; the next round finds it back.
+        let _ = client.call::<Tunnel>(Method::POST, &path, NOTHING).await;
+        sleep(HOLD_EVERY).await;
     }
 }
 

@@ -3,11 +3,16 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use hyper::Method;
+use hyper::header::{CONNECTION, UPGRADE};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use shared::wire::admin::{EdgeStatus, TunnelState};
 use tests::agent::AgentOptions;
 use tests::fakes::http::Web;
 use tests::fakes::tcp::{Tcp, assert_echo};
 use tests::gateway::Gateway;
+use tests::http::full;
 use tests::process::run;
 use tests::site::{EDGE, Site};
 use tests::wait::{SOON, until};
@@ -47,8 +52,7 @@ async fn idle_tunnel_sends_a_snapshot_and_closes_and_a_request_wakes_it() {
 async fn open_stream_holds_the_tunnel_beyond_the_idle_time() {
     let echo = Tcp::echo().await;
     let site = drowsy_site(&[("echo", &echo)]).await;
-    let listen = site.listen("echo").await;
-    let mut stream = listen.connect().await;
+    let mut stream = bare_stream(&site, "echo").await;
     assert_echo(&mut stream, b"before").await;
     let since = site.gateway.admin.tunnel(EDGE).await.since;
     // That nothing happens can be seen only by waiting for as long as it would take to happen, twice.
@@ -57,6 +61,32 @@ async fn open_stream_holds_the_tunnel_beyond_the_idle_time() {
     assert_eq!(site.gateway.admin.tunnel(EDGE).await.since, since);
     drop(stream);
     site.gateway.admin.wait_tunnel_within(EDGE, TunnelState::Idle, IDLE + SOON).await;
+}
+
+/// A stream by the API alone: a listening `tidegate connect` would hold the tunnel by itself.
+async fn bare_stream(site: &Site, service: &str) -> TokioIo<Upgraded> {
+    let request = site
+        .http()
+        .request(Method::GET, &format!("/api/v1/edges/{EDGE}/services/{service}/stream"))
+        .header(CONNECTION, "upgrade")
+        .header(UPGRADE, "tcp")
+        .body(full(""))
+        .expect("valid");
+    let answer = site.http().open(request).await.expect("an answer");
+    TokioIo::new(hyper::upgrade::on(answer).await.expect("it switched"))
+}
+
+#[tokio::test]
+async fn listening_connect_holds_the_tunnel_between_its_connections() {
+    let echo = Tcp::echo().await;
+    let site = drowsy_site(&[("echo", &echo)]).await;
+    let _listen = site.listen("echo").await;
+    site.wait_tunnel(TunnelState::Open).await;
+    let since = site.gateway.admin.tunnel(EDGE).await.since;
+    // That nothing happens can be seen only by waiting for as long as it would take to happen, twice.
+    tokio::time::sleep(2 * IDLE).await;
+    let tunnel = site.gateway.admin.tunnel(EDGE).await;
+    assert_eq!((tunnel.since, tunnel.holds), (since, 1));
 }
 
 /// Sites whose tunnels close at the same time, each met by a request a little later than the one before: the closing

@@ -1,5 +1,5 @@
-//! Crashes and full disks, on a process of its own: this test program runs itself again with one of the ignored tests,
-//! kills it or limits its files, and looks at what is left.
+//! Crashes and full disks, on a process of its own: a test starts this program again with itself alone and a variable
+//! that makes it the child, kills that or limits its files, and looks at what is left.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -23,10 +23,9 @@ const WRITERS: u64 = 64;
 /// How much each writer of the test with the full disk writes at a time; 300 records take more than sled's buffer.
 const EDGES_OF_A_BATCH: [u64; 5] = [1, 1, 7, 150, 300];
 
-fn child_folder() -> PathBuf {
-    std::env::var_os(FOLDER_VARIABLE)
-        .expect("run by the test that starts this one, which sets the folder")
-        .into()
+/// The folder to work in, if this is the child.
+fn child_folder() -> Option<PathBuf> {
+    std::env::var_os(FOLDER_VARIABLE).map(PathBuf::from)
 }
 
 /// What the child says, on a line of its own: the test harness writes to the same output.
@@ -41,13 +40,13 @@ fn heard(child: &mut Child) -> impl Iterator<Item = String> + use<> {
     out.lines().map_while(Result::ok).filter_map(|line| line.strip_prefix("> ").map(str::to_owned))
 }
 
-/// Runs the ignored test `name` of this file on `dir`, after the shell did `first`.
+/// Runs the test `name` of this file as a child on `dir`, after the shell did `first`.
 fn start_child(name: &str, dir: &Path, first: &str) -> Child {
     let module = module_path!().split_once("::").expect("a module of the crate").1;
     Command::new("sh")
         .args(["-c", &format!("{first} exec \"$0\" \"$@\"")])
         .arg(std::env::current_exe().expect("this test program"))
-        .args(["--ignored", "--exact", "--nocapture", "--test-threads=1"])
+        .args(["--exact", "--nocapture", "--test-threads=1"])
         .arg(format!("{module}::{name}"))
         .env(FOLDER_VARIABLE, dir)
         .stdout(Stdio::piped())
@@ -86,10 +85,8 @@ async fn write_for_ever(store: SledStore, first: u64) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "run by nothing_acknowledged_is_lost_when_the_process_is_killed"]
-async fn child_that_is_killed() {
-    let store = SledStore::open(&child_folder(), CACHE).expect("opens after every kill");
+async fn write_until_killed(dir: &Path) {
+    let store = SledStore::open(dir, CACHE).expect("opens after every kill");
     let next = load(&store).await.edges.iter().map(|edge| edge.created_at.0 + 1).max().unwrap_or(0);
     let mut writers = tokio::task::JoinSet::new();
     for writer in 0..WRITERS {
@@ -98,14 +95,17 @@ async fn child_that_is_killed() {
     writers.join_next().await.expect("there are writers").expect("writers only end by a failure");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
+    if let Some(dir) = child_folder() {
+        return write_until_killed(&dir).await;
+    }
     let kills: usize =
         std::env::var(KILLS_VARIABLE).map_or(5, |kills| kills.parse().expect("a number of kills"));
     let place = tempfile::tempdir().expect("a temporary folder");
     let mut acknowledged: HashMap<u64, u8> = HashMap::new();
     for kill in 0..kills {
-        let mut child = start_child("child_that_is_killed", place.path(), "");
+        let mut child = start_child("nothing_acknowledged_is_lost_when_the_process_is_killed", place.path(), "");
         let mut said = heard(&mut child);
         // Another moment each time: early after the open, and well into the work.
         let mut patience = 20 + kill * 397 % 1500;
@@ -194,10 +194,8 @@ async fn fill_the_disk(store: SledStore, edges_of_a_batch: u64, first: u64) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "run by a_full_disk_fails_commits_and_they_go_on_when_there_is_room"]
-async fn child_on_a_full_disk() {
-    let store = SledStore::open(&child_folder(), CACHE).expect("opens");
+async fn write_on_a_full_disk(dir: &Path) {
+    let store = SledStore::open(dir, CACHE).expect("opens");
     let mut writers = tokio::task::JoinSet::new();
     for (writer, edges_of_a_batch) in (0..).zip(EDGES_OF_A_BATCH) {
         writers.spawn(fill_the_disk(store.clone(), edges_of_a_batch, writer * 1_000_000));
@@ -209,12 +207,15 @@ async fn child_on_a_full_disk() {
     say("recovered");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_fails_commits_and_they_go_on_when_there_is_room() {
+    if let Some(dir) = child_folder() {
+        return write_on_a_full_disk(&dir).await;
+    }
     let place = tempfile::tempdir().expect("a temporary folder");
     // A limit on the size of files stands for the disk: it needs no privilege, and it can be lifted from outside.
     let limit = "trap '' XFSZ; ulimit -S -f 8192;";
-    let mut child = start_child("child_on_a_full_disk", place.path(), limit);
+    let mut child = start_child("a_full_disk_fails_commits_and_they_go_on_when_there_is_room", place.path(), limit);
     let mut written = Vec::new();
     let mut full = 0;
     let mut recovered = false;
