@@ -14,6 +14,7 @@ mod join;
 mod model;
 mod openssh;
 mod operations;
+mod operator;
 mod postgres;
 mod proxy;
 mod restarts;

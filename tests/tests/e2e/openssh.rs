@@ -151,3 +151,46 @@ async fn stock_client_with_the_credentials_of_an_offer_is_a_valid_agent() {
     gateway.admin.lower(EDGE).await;
     ssh.exit(SOON).await;
 }
+
+/// What `ssh -vv` says that the server proposed for `what`.
+fn proposal<'a>(log: &'a str, what: &str) -> Vec<&'a str> {
+    let (_, server) = log.split_once("peer server KEXINIT proposal").expect("the server proposed something");
+    let line =
+        server.lines().find_map(|line| line.strip_prefix("debug2: ")?.strip_prefix(what)?.strip_prefix(": "));
+    line.unwrap_or_else(|| panic!("no {what} in {server}")).trim().split(',').collect()
+}
+
+#[tokio::test]
+async fn tunnel_server_offers_strong_algorithms_only_and_the_host_key_of_the_join_token() {
+    let gateway = Gateway::start().await;
+    let mut ssh = tool::command("ssh", "openssh-client");
+    ssh.args(["-vv", "-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no"]);
+    ssh.args([
+        "-o",
+        "UserKnownHostsFile=/dev/null",
+        "-p",
+        &gateway.ssh().port().to_string(),
+        "nobody@127.0.0.1",
+        "true",
+    ]);
+    let refused = run(ssh).await;
+    assert_eq!(refused.code, 255, "nobody gets in: {refused:?}");
+    let log = refused.stderr.replace('\r', "");
+    for algorithm in proposal(&log, "KEX algorithms") {
+        let strong = ["mlkem768x25519-sha256", "curve25519-sha256", "curve25519-sha256@libssh.org"];
+        let marker = ["kex-strict-s-v00@openssh.com", "ext-info-s"];
+        assert!(strong.contains(&algorithm) || marker.contains(&algorithm), "{algorithm}");
+    }
+    assert!(proposal(&log, "KEX algorithms").contains(&"kex-strict-s-v00@openssh.com"), "Terrapin's counter");
+    assert_eq!(proposal(&log, "host key algorithms"), ["ssh-ed25519"]);
+    for what in ["ciphers ctos", "ciphers stoc"] {
+        for cipher in proposal(&log, what) {
+            assert!(cipher.contains("gcm") || cipher.contains("chacha20-poly1305"), "{cipher}");
+        }
+    }
+    assert_eq!(proposal(&log, "compression stoc"), ["none"]);
+    let token: shared::join_token::JoinToken =
+        gateway.admin.create(EDGE).await.join_token.parse().expect("a good token");
+    let pinned = token.host_keys[0].to_string();
+    assert!(log.contains(&pinned), "ssh saw another host key than {pinned}:\n{log}");
+}
