@@ -1,6 +1,6 @@
 # What one does with this repository. Each target is a line here and a script in ci/ or demo/ that says how.
 
-.PHONY: help demo test check image
+.PHONY: help demo test check bench image
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ check: ## format, lints, documentation, dependency policy, purity of the pure pa
 	RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --document-private-items --locked
 	ci/dependency-policy
 	ci/purity
+
+bench: ## builds release and prints the performance report, beside stock OpenSSH; about two minutes after the build
+	@ci/bench
 
 image: ## container images of gateway and agent, without a registry (needs Docker and root)
 	ci/image
