@@ -214,7 +214,7 @@ mod tests {
             "ssh-key list",
             "ssh-key remove 123e4567-e89b-42d3-a456-426614174000",
             "ssh-config",
-            "ssh-config --user ada --identity-file ~/.ssh/id_ed25519 -o ~/.ssh/tidegate",
+            "ssh-config --user ada --identity-file /home/ada/.ssh/key --gateway-name gate -o /home/ada/.ssh/tidegate",
             "settings show --url https://gate:9000 --token-file t",
             "settings set --interval 10 --idle-timeout 60 --hold 0",
             "connect shop-17/db --listen 127.0.0.1:5432",

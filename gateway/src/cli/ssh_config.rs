@@ -5,6 +5,7 @@
 
 mod blocks;
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -79,6 +80,7 @@ impl SshConfigArgs {
         }
         match self.output {
             Some(file) => {
+                refuse_to_replace_others(&file)?;
                 write(&known_hosts, &blocks.known_hosts_lines())?;
                 write(&file, &blocks.to_string())?;
                 complain(&format!(
@@ -88,6 +90,20 @@ impl SshConfigArgs {
             }
             None => print_text(&format!("{}{blocks}", blocks.how_to_pin())),
         }
+    }
+}
+
+/// Who names ~/.ssh/config itself wants to keep it.
+fn refuse_to_replace_others(file: &str) -> Result<(), CliError> {
+    let failed = |error| CliError::failed(format!("can't read {file}"), error);
+    match std::fs::read_to_string(file) {
+        Ok(text) if text.is_empty() || blocks::is_ours(&text) => Ok(()),
+        Ok(_) => Err(CliError::Failed(format!(
+            "{file} was not written by this command and is left alone; name another file with -o, and put `Include` \
+             with its name on top of ~/.ssh/config"
+        ))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed(error)),
     }
 }
 
@@ -128,14 +144,16 @@ fn word(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// An absolute path, since ssh takes others from wherever it is started. A `~` in front is ssh's to resolve.
+/// An absolute path, since ssh takes others from wherever it is started. A shell has resolved a `~` in front.
 fn path(text: &str) -> Result<String, String> {
     // What ssh has no way to quote, or resolves to something else.
     if text.is_empty() || text.contains(['"', '%', '$', '\\']) || text.chars().any(char::is_control) {
         return Err("a path must not have any of \" % $ \\ in it, which mean something to ssh".to_owned());
     }
-    if text.starts_with("~/") {
-        return Ok(text.to_owned());
+    if text.starts_with('~') {
+        return Err(
+            "the shell resolves a ~ only at the beginning of a word: write --OPTION ~/FILE".to_owned()
+        );
     }
     let path = std::path::absolute(PathBuf::from(text)).map_err(|error| error.to_string())?;
     path.into_os_string().into_string().map_err(|_| "a path must be UTF-8".to_owned())
@@ -151,12 +169,25 @@ mod tests {
             assert!(word(bad).is_err(), "{bad:?}");
         }
         assert_eq!(word("ada.l@corp").as_deref(), Ok("ada.l@corp"));
-        for bad in ["", "a\nProxyCommand x", "a\"", "%h", "${HOME}/x"] {
+        for bad in ["", "a\nProxyCommand x", "a\"", "%h", "${HOME}/x", "~/x"] {
             assert!(path(bad).is_err(), "{bad:?}");
         }
-        assert_eq!(path("~/.ssh/a key").as_deref(), Ok("~/.ssh/a key"));
-        assert_eq!(path("/a/b").as_deref(), Ok("/a/b"));
+        assert_eq!(path("/a b/c").as_deref(), Ok("/a b/c"));
         assert!(path("key").expect("a path").ends_with("/key"));
+    }
+
+    #[test]
+    fn a_file_of_somebody_else_s_is_left_alone_and_one_of_ours_is_replaced() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("config");
+        let name = file.to_str().expect("UTF-8");
+        refuse_to_replace_others(name).expect("nothing is there");
+        let blocks = blocks::tests::blocks("gate:8000").to_string();
+        write(name, &blocks).expect("written");
+        refuse_to_replace_others(name).expect("it is ours");
+        std::fs::write(&file, format!("Host mine\n{blocks}")).expect("written");
+        let error = refuse_to_replace_others(name).expect_err("it is somebody's").to_string();
+        assert!(error.contains(name) && error.contains("Include"), "{error}");
     }
 
     #[test]

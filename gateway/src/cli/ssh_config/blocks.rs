@@ -14,6 +14,14 @@ const SSH_PORT: u16 = 22;
 /// The service that `ssh EDGE` lands on.
 const SSH_SERVICE: &str = "ssh";
 
+/// How the text begins.
+const HEAD: &str = "# Edges of the Tidegate gateway at";
+
+/// Whether a text was made here.
+pub(super) fn is_ours(text: &str) -> bool {
+    text.starts_with(HEAD)
+}
+
 /// What the blocks say.
 pub(super) struct Blocks {
     /// What ssh calls the gateway.
@@ -62,7 +70,7 @@ impl Blocks {
 impl fmt::Display for Blocks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let gateway = &self.gateway_name;
-        writeln!(f, "# Edges of the Tidegate gateway at {}, by `tidegate ssh-config`.", self.address)?;
+        writeln!(f, "{HEAD} {}, by `tidegate ssh-config`.", self.address)?;
         writeln!(f, "# A service without ssh: ssh -N -L 5432:SERVICE.EDGE:5432 {gateway}")?;
         writeln!(f, "Host {gateway}")?;
         writeln!(f, "    HostName {}", self.address.host)?;
@@ -109,7 +117,7 @@ pub(super) mod tests {
     pub(crate) const HOST_KEY: &str =
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
 
-    fn blocks(address: &str) -> Blocks {
+    pub(crate) fn blocks(address: &str) -> Blocks {
         let edge = |name: &str, services: &[&str]| EdgeBlock {
             name: name.parse().expect("a label"),
             services: services.iter().map(|name| name.parse().expect("a label")).collect(),
