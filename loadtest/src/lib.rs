@@ -9,6 +9,7 @@
 //! | [`pattern`], [`service`] | the bytes that are sent, and the service behind the tunnel that checks them |
 //! | [`process`], [`machine`] | child processes and the CPU time they used; what machine this is |
 //! | [`admin`], [`site`], [`openssh`], [`bench`](mod@bench) | a gateway with an agent, the same in stock OpenSSH, and both at once |
+//! | [`admin`], [`site`], [`openssh`], [`mod@bench`] | a gateway with an agent, the same in stock OpenSSH, and both at once |
 //! | [`stream`] | one connection through a way |
 //! | [`throughput`], [`latency`] | the two measurements |
 //! | [`options`] | the command line |

@@ -105,7 +105,8 @@ async fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
     let place = tempfile::tempdir().expect("a temporary folder");
     let mut acknowledged: HashMap<u64, u8> = HashMap::new();
     for kill in 0..kills {
-        let mut child = start_child("nothing_acknowledged_is_lost_when_the_process_is_killed", place.path(), "");
+        let mut child =
+            start_child("nothing_acknowledged_is_lost_when_the_process_is_killed", place.path(), "");
         let mut said = heard(&mut child);
         // Another moment each time: early after the open, and well into the work.
         let mut patience = 20 + kill * 397 % 1500;
@@ -215,7 +216,8 @@ async fn a_full_disk_fails_commits_and_they_go_on_when_there_is_room() {
     let place = tempfile::tempdir().expect("a temporary folder");
     // A limit on the size of files stands for the disk: it needs no privilege, and it can be lifted from outside.
     let limit = "trap '' XFSZ; ulimit -S -f 8192;";
-    let mut child = start_child("a_full_disk_fails_commits_and_they_go_on_when_there_is_room", place.path(), limit);
+    let mut child =
+        start_child("a_full_disk_fails_commits_and_they_go_on_when_there_is_room", place.path(), limit);
     let mut written = Vec::new();
     let mut full = 0;
     let mut recovered = false;
