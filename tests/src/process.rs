@@ -179,6 +179,12 @@ impl Process {
         self.status_kib("VmRSS:") * 1024
     }
 
+    /// Open files and sockets.
+    pub fn descriptors(&self) -> usize {
+        let folder = std::fs::read_dir(format!("/proc/{}/fd", self.pid()));
+        folder.unwrap_or_else(|error| panic!("{} does not run: {error}", self.name)).count()
+    }
+
     fn status_kib(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix(field));

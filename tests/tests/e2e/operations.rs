@@ -3,8 +3,10 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use hyper::Method;
+use rustix::process::Signal;
 use shared::wire::admin::{Health, HealthStatus};
 use tempfile::TempDir;
 use tests::fakes::http::Web;
@@ -14,6 +16,9 @@ use tests::http::Http;
 use tests::process::{binary, run};
 use tests::site::{EDGE, Site};
 use tests::wait::{SOON, until};
+
+/// What live streams get by default.
+const DRAIN_GRACE: Duration = Duration::from_secs(30);
 
 fn tidegate(args: &[&str]) -> Command {
     let mut command = Command::new(binary("tidegate"));
@@ -115,7 +120,7 @@ async fn sigterm_lets_a_live_stream_finish_and_takes_no_new_work() {
     let mut stream = listen.connect().await;
     assert_echo(&mut stream, b"before").await;
     let http = site.http().clone();
-    site.gateway.process().signal(rustix::process::Signal::TERM);
+    site.gateway.process().signal(Signal::TERM);
     until(SOON, "new requests are refused", async || match http.get("/api/v1/edges").await {
         Ok(answer) => (answer.status == 503).then_some(()),
         Err(_) => Some(()),
@@ -127,6 +132,23 @@ async fn sigterm_lets_a_live_stream_finish_and_takes_no_new_work() {
     drop(listen);
     let status = site.gateway.process().exit(DRAIN).await;
     assert!(status.success(), "{status:?}");
+}
+
+#[tokio::test]
+async fn tunnel_without_a_stream_holds_up_neither_sides_end() {
+    let mut site = Site::start(&[]).await;
+    site.open_tunnel().await;
+    // The grace is for streams. Half of it is long enough for all else, also on a busy machine.
+    let status = {
+        site.gateway.process().signal(Signal::TERM);
+        site.gateway.process().exit(DRAIN_GRACE / 2).await
+    };
+    assert!(status.success(), "{status:?}");
+    site.gateway.resume().await;
+    site.gateway.admin.wait_online(EDGE).await;
+    site.open_tunnel().await;
+    site.agent.process().signal(Signal::TERM);
+    assert!(site.agent.process().exit(DRAIN_GRACE / 2).await.success());
 }
 
 #[tokio::test]

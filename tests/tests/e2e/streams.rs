@@ -3,8 +3,10 @@
 use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};
 
+use futures_util::StreamExt as _;
 use tempfile::TempDir;
 use tests::bulk::{self, Pattern, moving};
+use tests::fakes::http::Web;
 use tests::fakes::tcp::{Tcp, UnixEcho, assert_echo};
 use tests::site::{EDGE, Site};
 use tests::wait::{SOON, until};
@@ -140,4 +142,37 @@ async fn service_that_speaks_first_is_heard_without_a_word_from_the_operator() {
     let listen = site.listen("smtp").await;
     moving(listen.connect().await.read_to_string(&mut greeting)).await.expect("an orderly end");
     assert_eq!(greeting, "220 ready\r\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_of_short_streams_leave_nothing_behind() {
+    let web = Web::start().await;
+    let mut site = Site::start(&[("web", &web.url())]).await;
+    let burst = async |site: &Site, count: usize| {
+        futures_util::stream::iter(0..count)
+            .for_each_concurrent(20, async |_| drop(site.get("web", "/hello").await.expect(200)))
+            .await;
+    };
+    burst(&site, 300).await;
+    let settled = |site: &mut Site| {
+        let (gateway, agent) = (site.gateway.process(), site.agent.process());
+        [(gateway.resident(), gateway.descriptors()), (agent.resident(), agent.descriptors())]
+    };
+    until(SOON, "the first streams are gone", async || {
+        (site.gateway.admin.tunnel(EDGE).await.holds == 0).then_some(())
+    })
+    .await;
+    let before = settled(&mut site);
+    burst(&site, 3000).await;
+    until(SOON, "every stream gave its sockets back", async || {
+        let after = settled(&mut site);
+        // A check-in that is just under way has a socket; so has the look at the tunnel's holds.
+        let same = (0..2).all(|side| after[side].1 <= before[side].1 + 2);
+        same.then_some(())
+    })
+    .await;
+    for (side, (before, after)) in before.iter().zip(settled(&mut site)).enumerate() {
+        let grown = after.0.saturating_sub(before.0);
+        assert!(grown < 16 * 1024 * 1024, "side {side} grew by {grown} bytes over 3,000 streams");
+    }
 }
