@@ -5,6 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use shared::wire::admin::TunnelState;
 use tests::agent::AgentOptions;
+use tests::bulk;
 use tests::fakes::http::Web;
 use tests::fakes::tcp::{Tcp, assert_echo};
 use tests::gateway::Gateway;
@@ -129,6 +130,62 @@ async fn stream_that_is_open_when_a_side_dies_ends_and_the_next_works() {
         let mut stream = listen.connect().await;
         assert_echo(&mut stream, b"after").await;
     }
+}
+
+/// Pause after a request that failed.
+const PACE: Duration = Duration::from_millis(20);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_sides_may_die_again_and_again_under_load() {
+    let web = Web::start().await;
+    let mut site = Site::start(&[("web", &web.url())]).await;
+    let endpoint = site.gateway.admin.edge(EDGE).await.endpoint_id;
+    // Requests without a pause, so that every blow falls on some in each of their stages. That those under way when
+    // their gateway dies fail is right; a wrong body never is.
+    let load: Vec<_> = (0..4)
+        .map(|_| {
+            let (admin, path) = (site.gateway.admin.clone(), site.proxy("web", "/bytes/7/50000"));
+            let expected = bulk::bytes(7, 50_000);
+            let work = async move {
+                loop {
+                    match admin.http.get(&path).await {
+                        Ok(answer) if answer.status == 200 => {
+                            assert!(
+                                answer.body == expected,
+                                "a body of {} bytes is wrong",
+                                answer.body.len()
+                            );
+                        }
+                        // The gateway or the edge is away; asking at full speed would take time from its start.
+                        Ok(_) | Err(_) => tokio::time::sleep(PACE).await,
+                    }
+                }
+            };
+            tokio::spawn(work)
+        })
+        .collect();
+    for round in 0..12 {
+        match round % 4 {
+            0 => site.gateway.kill_and_resume().await,
+            1 => site.agent.kill_and_resume(),
+            2 => {
+                site.agent.kill();
+                site.gateway.kill_and_resume().await;
+                site.agent.resume();
+            }
+            _ => {
+                assert!(site.gateway.stop().await.success(), "live requests do not hold up its end");
+                site.gateway.resume().await;
+            }
+        }
+        works(&site, &format!("round {round}")).await;
+    }
+    for worker in load {
+        worker.abort();
+        assert!(worker.await.is_err_and(|end| end.is_cancelled()), "a worker saw a wrong body");
+    }
+    let record = site.gateway.admin.edge(EDGE).await;
+    assert_eq!((record.endpoint_id, record.bound), (endpoint, true));
 }
 
 /// Keep-alives go out every 15 s, and three that are missed end a tunnel.
