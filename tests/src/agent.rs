@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::sync::Arc;
 
 use rustix::process::Signal;
 use shared::wire::admin::EdgeCreated;
 use tempfile::TempDir;
 
+use crate::network::Network;
 use crate::process::{Log, Process, binary};
 use crate::wait::SOON;
 
@@ -16,6 +18,7 @@ pub struct AgentOptions {
     token: Option<String>,
     args: Vec<String>,
     envs: Vec<(String, String)>,
+    network: Option<Arc<Network>>,
 }
 
 impl AgentOptions {
@@ -46,6 +49,11 @@ impl AgentOptions {
         self
     }
 
+    /// On a machine of its own.
+    pub fn on(self, network: &Arc<Network>) -> Self {
+        Self { network: Some(network.clone()), ..self }
+    }
+
     /// Starts it on a fresh data folder. It need not ever join.
     pub fn start(self) -> Agent {
         let directory = TempDir::new().expect("the folder for temporary files is writable");
@@ -68,7 +76,11 @@ pub struct Agent {
 }
 
 fn spawn(options: &AgentOptions, directory: &Path, log: &Log) -> Process {
-    let mut command = Command::new(binary("tidegate-agent"));
+    let program = binary("tidegate-agent");
+    let mut command = match &options.network {
+        Some(network) => network.inside(&program),
+        None => Command::new(program),
+    };
     command.args(["--log", "info,edge_agent=debug,shared=debug"]);
     command.arg("--data-dir").arg(directory.join("data"));
     if options.token.is_some() {

@@ -1,6 +1,6 @@
 //! `tidegate serve` as a process with a data folder of its own, which outlives every restart.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -23,6 +23,7 @@ const READY: &str = "gateway is ready";
 pub struct GatewayOptions {
     args: Vec<String>,
     envs: Vec<(String, String)>,
+    address: Option<IpAddr>,
 }
 
 impl GatewayOptions {
@@ -38,6 +39,11 @@ impl GatewayOptions {
         self
     }
 
+    /// On this address of this machine instead of loopback.
+    pub fn on(self, address: IpAddr) -> Self {
+        Self { address: Some(address), ..self }
+    }
+
     /// Starts it on a fresh data folder and free ports of the loopback interface, and waits until it serves.
     pub async fn start(self) -> Gateway {
         let directory = TempDir::new().expect("the folder for temporary files is writable");
@@ -46,7 +52,7 @@ impl GatewayOptions {
 
     /// As [`GatewayOptions::start`], with a folder that holds a data folder already.
     pub async fn start_in(self, directory: TempDir) -> Gateway {
-        let any: SocketAddr = ([127, 0, 0, 1], 0).into();
+        let any = SocketAddr::new(self.address.unwrap_or(Ipv4Addr::LOCALHOST.into()), 0);
         let log = Log::default();
         let process = spawn(&self, directory.path(), any, any, &log);
         let mut gateway = Gateway {

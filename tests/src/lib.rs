@@ -10,6 +10,7 @@
 //! | [`fakes`] | services behind an edge |
 //! | [`engine`] | a real Docker engine, private to a test |
 //! | [`bulk`] | long bodies with a known checksum |
+//! | [`network`] | a machine of its own for an agent, with a cable to pull |
 //! | [`tool`] | programs of this system that a test needs, by the name of their package |
 //!
 //! The rule: a test waits for a condition with a deadline, never for a duration, and a test that lacks something
@@ -23,6 +24,7 @@ pub mod fakes;
 pub mod gateway;
 pub mod http;
 pub mod liar;
+pub mod network;
 pub mod process;
 pub mod site;
 pub mod tool;

@@ -1,6 +1,7 @@
 //! End-to-end tests of Tidegate on real processes, one story a file. They need the two binaries
 //! (`cargo build -p gateway -p edge-agent`) and, some of them, programs of Debian, which they name when one is missing.
 
+mod breaks;
 mod bulk;
 mod cluster;
 mod connect_proxy;
@@ -11,6 +12,7 @@ mod docker_clients;
 mod enrolment;
 mod idle;
 mod join;
+mod kills;
 mod model;
 mod openssh;
 mod operations;

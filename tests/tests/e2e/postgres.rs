@@ -38,14 +38,17 @@ fn as_server_user(program: &Path) -> Command {
     command
 }
 
-struct Postgres {
-    address: SocketAddr,
+/// A server of its own, on a free loopback port.
+pub struct Postgres {
+    /// Where it listens.
+    pub address: SocketAddr,
     _process: Process,
     _folder: TempDir,
 }
 
 impl Postgres {
-    async fn start() -> Self {
+    /// Starts it and waits until it accepts connections.
+    pub async fn start() -> Self {
         let folder = TempDir::new().expect("the folder for temporary files is writable");
         let data = folder.path().join("data");
         std::fs::create_dir(&data).expect("the folder is ours");
@@ -83,7 +86,8 @@ impl Postgres {
         postgres
     }
 
-    fn psql(&self, address: SocketAddr, statement: &str) -> Command {
+    /// `psql` with one statement, connected to `address`: the server's own, or one that leads there.
+    pub fn psql(&self, address: SocketAddr, statement: &str) -> Command {
         let mut command = tool::command("psql", "postgresql-client");
         command.args(["-h", &address.ip().to_string(), "-p", &address.port().to_string(), "-U", "shop"]);
         command.args([
