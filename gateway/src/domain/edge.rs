@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use shared::id::{EdgeId, EdgeName, EndpointId, KeyDigest};
+use shared::fingerprint::HostKeyFingerprint;
+use shared::id::{EdgeId, EdgeName, EndpointId, KeyDigest, ServiceName};
 use uuid::Uuid;
 
 /// Milliseconds since 1970 by the wall clock: for people and records, never for deadlines.
@@ -45,6 +46,20 @@ pub struct EdgeRecord {
     pub tags: Vec<String>,
     /// When the record was made.
     pub created_at: Timestamp,
+    /// The key of a stock SSH client that stands in for an agent, where an operator made one.
+    pub stock_key: Option<StockKey>,
+}
+
+/// By this a stock SSH client may log in in the place of an agent, as often as it likes until the key expires. The key
+/// itself is shown once and never kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StockKey {
+    /// SHA-256 of the public key, as `ssh-keygen -l` prints it.
+    pub fingerprint: HostKeyFingerprint,
+    /// What the client may announce.
+    pub services: Vec<ServiceName>,
+    /// From then on it lets nobody in.
+    pub expires_at: Timestamp,
 }
 
 /// What an operator sets for the whole gateway while it runs.

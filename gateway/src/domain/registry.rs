@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 pub use messages::{Admitted, Command, Decision, Event, Origin, Request, Ticket, Token};
+use shared::fingerprint::HostKeyFingerprint;
 use shared::id::{EdgeName, EndpointId, KeyDigest, ServiceName};
 use shared::tunnel::control::ToAgent;
 use shared::wire::admin;
@@ -24,10 +25,13 @@ use super::edge::{EdgeRecord, Records, Settings, Timestamp};
 use super::instances::{Instances, Rule};
 use super::refusal::{AdminError, CheckInRefusal};
 use super::tunnel::{self, LinkId, Tunnel, WaiterId};
+pub use check_in::fresh_login;
+pub use stock::{OneTime, Terms};
 
 mod changes;
 mod check_in;
 mod messages;
+mod stock;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -52,6 +56,8 @@ pub struct Edge {
     pub last_seen: Option<Timestamp>,
     /// What its link carries, while one is up.
     services: Vec<ServiceName>,
+    /// Credentials for one login of a stock SSH client.
+    one_time: Option<OneTime>,
     /// Its durable change that is under way.
     busy: Option<Ticket>,
     /// It is being deleted.
@@ -70,6 +76,7 @@ pub struct Registry {
     by_key: HashMap<KeyDigest, EndpointId>,
     by_username: HashMap<String, EndpointId>,
     by_link: HashMap<LinkId, EndpointId>,
+    by_stock_key: HashMap<HostKeyFingerprint, EndpointId>,
     waiters: HashMap<WaiterId, Waiter>,
     deadlines: BTreeSet<(Instant, EndpointId)>,
     settings: Settings,
@@ -95,6 +102,7 @@ impl Registry {
             by_key: HashMap::with_capacity(records.edges.len()),
             by_username: HashMap::new(),
             by_link: HashMap::new(),
+            by_stock_key: HashMap::new(),
             waiters: HashMap::new(),
             deadlines: BTreeSet::new(),
             settings: records.settings,
@@ -138,9 +146,11 @@ impl Registry {
                 }
             }
             Event::LogIn { token, username, password } => self.log_in(token, &username, password, now, out),
+            Event::LogInByKey { token, key } => self.log_in_by_key(token, &key, now, out),
             Event::LinkUp { link, services } => self.link_up(link, services, now, out),
             Event::LinkDown { link, reason } => {
                 if let Some(endpoint) = self.by_link.remove(&link) {
+                    self.note_stock_client(endpoint, now);
                     self.on_tunnel(endpoint, tunnel::Event::LinkDown { link, reason }, now, out);
                 }
             }
@@ -228,11 +238,15 @@ impl Registry {
     fn insert(&mut self, record: EdgeRecord, now: Now) {
         self.by_name.insert(record.name.clone(), record.endpoint);
         self.by_key.insert(record.key, record.endpoint);
+        if let Some(key) = &record.stock_key {
+            self.by_stock_key.insert(key.fingerprint, record.endpoint);
+        }
         let edge = Edge {
             tunnel: Tunnel::new(now),
             instances: Instances::default(),
             last_seen: None,
             services: Vec::new(),
+            one_time: None,
             busy: None,
             leaving: false,
             parked: VecDeque::new(),
@@ -256,21 +270,27 @@ impl Registry {
         out: &mut Vec<Command>,
     ) {
         let link = LinkId(self.fresh());
-        let mut admitted = None;
-        if let Some(endpoint) = self.by_username.get(username).copied() {
+        let answer = self.by_username.get(username).copied().and_then(|endpoint| {
+            if self.edges[&endpoint].tunnel.username() != Some(username) {
+                return self.log_in_once(endpoint, &password, link, now, out);
+            }
             self.on_tunnel(endpoint, tunnel::Event::LogIn { password, link }, now, out);
             let edge = &self.edges[&endpoint];
-            if edge.tunnel.link() == Some(link) {
-                let hello = edge.tunnel.instance().and_then(|id| edge.instances.find(id)?.hello.as_ref());
-                admitted = Some(Admitted {
-                    link,
-                    edge: edge.record.name.clone(),
-                    services: hello.into_iter().flat_map(|h| &h.services).map(|s| s.name.clone()).collect(),
-                    idle_timeout: self.idle_timeout(edge),
-                });
-            }
-        }
-        out.push(Command::LogIn { token, answer: admitted });
+            let hello = edge.tunnel.instance().and_then(|id| edge.instances.find(id)?.hello.as_ref());
+            let services = hello.into_iter().flat_map(|h| &h.services).map(|s| s.name.clone()).collect();
+            self.admitted(edge, link, services)
+        });
+        out.push(Command::LogIn { token, answer });
+    }
+
+    /// Whether the login that was to make this link has made it.
+    fn admitted(&self, edge: &Edge, link: LinkId, services: Vec<ServiceName>) -> Option<Admitted> {
+        (edge.tunnel.link() == Some(link)).then(|| Admitted {
+            link,
+            edge: edge.record.name.clone(),
+            services,
+            idle_timeout: self.idle_timeout(edge),
+        })
     }
 
     fn link_up(&mut self, link: LinkId, services: Vec<ServiceName>, now: Now, out: &mut Vec<Command>) {

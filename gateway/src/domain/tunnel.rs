@@ -2,12 +2,15 @@
 //!
 //! | state | flag is raised | an instance checks in | it logs in | the link is up | the link is gone | nobody wants it |
 //! | --- | --- | --- | --- | --- | --- | --- |
-//! | idle | → wanted | | | | | |
-//! | wanted | more wait | → offered | | | | → idle |
+//! | idle | → wanted | | stock client: → joining | | | |
+//! | wanted | more wait | → offered | stock client: → joining | | | → idle |
 //! | offered | more wait | same instance: the same offer again | → joining | | | → idle, offer retired |
 //! | joining | more wait | | refused | → open, waiters are let through | → wanted or idle | goes on |
 //! | open | let through at once | | refused | ignored | → wanted or idle | the agent asks to close: → closing |
 //! | closing | more wait | | refused | ignored | → wanted or idle | |
+//!
+//! A stock SSH client logs in with credentials that an operator handed out, without an offer: whoever of it and an
+//! offered agent logs in first has the tunnel, and the offer is retired. *Revoke stock* ends its link and nothing else.
 //!
 //! Offered falls back to wanted when the offer expires or the agent says that it failed; joining, when the link does
 //! not come up in time. From there the next instance that checks in gets the next offer. *Revoke* and *lower* lead from
@@ -47,6 +50,15 @@ pub struct LinkId(pub u64);
 /// Somebody who waits for a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WaiterId(pub u64);
+
+/// Who has the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Party {
+    /// An instance, which logged in with its offer.
+    Agent(InstanceId),
+    /// A stock SSH client that stands in for an agent.
+    Stock,
+}
 
 /// One-time credentials for one instance.
 #[derive(Clone, Debug)]
@@ -104,6 +116,13 @@ pub enum Event {
         /// The id that the connection has from now on.
         link: LinkId,
     },
+    /// A stock SSH client showed credentials of its own; that they are right is for the registry to say.
+    LogInStock {
+        /// The id that the connection has from now on.
+        link: LinkId,
+    },
+    /// The credentials of stock SSH clients were taken back.
+    RevokeStock,
     /// The agent announced its services.
     LinkUp {
         /// Which link.
@@ -173,9 +192,9 @@ enum State {
     Idle,
     Wanted,
     Offered { instance: InstanceId, offer: Offer, expires: Instant },
-    Joining { instance: InstanceId, link: LinkId, deadline: Instant },
-    Open { instance: InstanceId, link: LinkId, streams: usize, next_hold: Instant },
-    Closing { instance: InstanceId, link: LinkId, deadline: Instant },
+    Joining { party: Party, link: LinkId, deadline: Instant },
+    Open { party: Party, link: LinkId, streams: usize, next_hold: Instant },
+    Closing { party: Party, link: LinkId, deadline: Instant },
 }
 
 /// The phases that others may tell apart.
@@ -237,11 +256,22 @@ impl Tunnel {
                 }
             }
             Event::LogIn { password, link } => self.log_in(password, link, now, out),
+            Event::LogInStock { link } => self.log_in_stock(link, now, out),
+            Event::RevokeStock => {
+                if self.party() == Some(Party::Stock)
+                    && let Some(link) = self.link()
+                {
+                    let reason = "its credentials were revoked";
+                    out.push(Command::Close { link, reason });
+                    self.failure = Some(reason.to_owned());
+                    self.fall_back(now);
+                }
+            }
             Event::LinkUp { link: up } => {
-                if let State::Joining { instance, link, .. } = self.state
+                if let State::Joining { party, link, .. } = self.state
                     && link == up
                 {
-                    self.open(instance, link, now, out);
+                    self.open(party, link, now, out);
                 }
             }
             Event::LinkDown { link, reason } => {
@@ -322,14 +352,22 @@ impl Tunnel {
         }
     }
 
+    /// Who has the link.
+    pub fn party(&self) -> Option<Party> {
+        match self.state {
+            State::Joining { party, .. } | State::Open { party, .. } | State::Closing { party, .. } => {
+                Some(party)
+            }
+            State::Idle | State::Wanted | State::Offered { .. } => None,
+        }
+    }
+
     /// Which instance has the link or the offer.
     pub fn instance(&self) -> Option<InstanceId> {
-        match self.state {
-            State::Offered { instance, .. }
-            | State::Joining { instance, .. }
-            | State::Open { instance, .. }
-            | State::Closing { instance, .. } => Some(instance),
-            State::Idle | State::Wanted => None,
+        match (&self.state, self.party()) {
+            (State::Offered { instance, .. }, _) => Some(*instance),
+            (_, Some(Party::Agent(instance))) => Some(instance),
+            (_, Some(Party::Stock) | None) => None,
         }
     }
 
@@ -412,27 +450,40 @@ impl Tunnel {
         let State::Offered { instance, offer, expires } = &self.state else { return };
         let right = digest(&offer.password).0.ct_eq(&password.0);
         if *expires > now.instant && bool::from(right) {
-            let instance = *instance;
-            self.enter(State::Joining { instance, link, deadline: now.instant + JOIN_TIME }, now);
+            let party = Party::Agent(*instance);
+            self.enter(State::Joining { party, link, deadline: now.instant + JOIN_TIME }, now);
             out.push(Command::Admit { link });
         }
     }
 
-    fn open(&mut self, instance: InstanceId, link: LinkId, now: Now, out: &mut Vec<Command>) {
+    /// Wherever there is no link. One that is dead and not yet known to be has to be found out by its keep-alives
+    /// first: who asks to replace it proves no more than that it has the credentials too.
+    fn log_in_stock(&mut self, link: LinkId, now: Now, out: &mut Vec<Command>) {
+        match self.state {
+            State::Idle | State::Wanted | State::Offered { .. } => {
+                self.failure = None;
+                let deadline = now.instant + JOIN_TIME;
+                self.enter(State::Joining { party: Party::Stock, link, deadline }, now);
+                out.push(Command::Admit { link });
+            }
+            State::Joining { .. } | State::Open { .. } | State::Closing { .. } => {}
+        }
+    }
+
+    fn open(&mut self, party: Party, link: LinkId, now: Now, out: &mut Vec<Command>) {
         let waiters = std::mem::take(&mut self.waiters);
-        let state =
-            State::Open { instance, link, streams: waiters.len(), next_hold: now.instant + HOLD_EVERY };
+        let state = State::Open { party, link, streams: waiters.len(), next_hold: now.instant + HOLD_EVERY };
         self.enter(state, now);
         self.failure = None;
         out.extend(waiters.into_keys().map(|waiter| Command::Grant { waiter, link }));
     }
 
     fn ask_close(&mut self, asking: LinkId, now: Now, out: &mut Vec<Command>) {
-        if let State::Open { instance, link, .. } = self.state
+        if let State::Open { party, link, .. } = self.state
             && link == asking
         {
             let message = if self.holds() == 0 {
-                self.enter(State::Closing { instance, link, deadline: now.instant + CLOSE_TIME }, now);
+                self.enter(State::Closing { party, link, deadline: now.instant + CLOSE_TIME }, now);
                 ToAgent::CloseGranted
             } else {
                 ToAgent::CloseRefused

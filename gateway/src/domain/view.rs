@@ -23,6 +23,11 @@ pub fn rfc3339(at: Timestamp) -> String {
 pub fn edge(registry: &Registry, edge: &Edge, now: Now) -> admin::Edge {
     let rule = registry.rule(edge);
     let instances: Vec<_> = edge.instances.live(rule, now).map(instance).collect();
+    let stock_client = edge.stock_services().map(|services| {
+        let mut services = services.to_vec();
+        services.sort();
+        admin::StockClient { services }
+    });
     admin::Edge {
         name: edge.record.name.clone(),
         endpoint_id: edge.record.endpoint,
@@ -33,7 +38,8 @@ pub fn edge(registry: &Registry, edge: &Edge, now: Now) -> admin::Edge {
         created_at: rfc3339(edge.record.created_at),
         bound: edge.record.bound.is_some(),
         status: status(registry, edge, now),
-        last_seen: edge.last_seen.map(rfc3339),
+        // Its keep-alives answer, or there would be no link.
+        last_seen: stock_client.as_ref().map(|_| now.wall).or(edge.last_seen).map(rfc3339),
         instances,
         duplicate: edge.instances.duplicate(rule, now).map(|duplicate| admin::Duplicate {
             present: duplicate.present.clone(),
@@ -41,6 +47,8 @@ pub fn edge(registry: &Registry, edge: &Edge, now: Now) -> admin::Edge {
             at: rfc3339(duplicate.at),
         }),
         tunnel: tunnel(&edge.tunnel),
+        stock_client,
+        offers: offers(edge, now),
     }
 }
 
@@ -53,6 +61,21 @@ pub fn status(registry: &Registry, edge: &Edge, now: Now) -> admin::EdgeStatus {
         (Phase::Idle | Phase::Wanted | Phase::Offered, false, Some(_)) => admin::EdgeStatus::Offline,
         (Phase::Idle | Phase::Wanted | Phase::Offered, false, None) => admin::EdgeStatus::NeverJoined,
     }
+}
+
+fn offers(edge: &Edge, now: Now) -> Vec<admin::StandingOffer> {
+    let once = edge.one_time(now).map(|one_time| admin::StandingOffer {
+        fingerprint: None,
+        services: one_time.services().to_vec(),
+        expires_at: rfc3339(one_time.expires_at()),
+    });
+    let key = edge.record.stock_key.as_ref().filter(|key| key.expires_at > now.wall);
+    let key = key.map(|key| admin::StandingOffer {
+        fingerprint: Some(key.fingerprint),
+        services: key.services.clone(),
+        expires_at: rfc3339(key.expires_at),
+    });
+    once.into_iter().chain(key).collect()
 }
 
 /// Its tunnel.

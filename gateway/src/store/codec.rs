@@ -7,7 +7,7 @@
 //! | key | value |
 //! | --- | --- |
 //! | `format` | number of the format of the whole database, in ASCII |
-//! | `edge/1/` ‖ 16 bytes of the endpoint id | 1 ‖ JSON of [`EdgeV1`] |
+//! | `edge/1/` ‖ 16 bytes of the endpoint id | 1 ‖ JSON of [`EdgeV1`], or 2 ‖ JSON of [`EdgeV2`] where it has a stock key |
 //! | `seen/1/` ‖ 16 bytes of the endpoint id | 1 ‖ milliseconds since 1970, 8 bytes big-endian |
 //! | `settings/1/` | 1 ‖ JSON of [`SettingsV1`] |
 //! | `token/1/` ‖ 16 bytes of the token's id | 1 ‖ JSON of [`TokenV1`] |
@@ -19,11 +19,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use shared::id::{EdgeId, EdgeName, EndpointId, KeyDigest};
+use shared::fingerprint::HostKeyFingerprint;
+use shared::id::{EdgeId, EdgeName, EndpointId, KeyDigest, ServiceName};
 use uuid::Uuid;
 
 use super::StoreError;
-use crate::domain::edge::{ApiToken, Change, EdgeRecord, Records, Settings, SshKey, Timestamp};
+use crate::domain::edge::{ApiToken, Change, EdgeRecord, Records, Settings, SshKey, StockKey, Timestamp};
 
 /// The format of a database that this code writes, and the newest that it reads.
 pub(super) const FORMAT: u32 = 1;
@@ -40,8 +41,10 @@ const SETTINGS: &[u8] = b"settings/1/";
 const TOKEN: &[u8] = b"token/1/";
 const SSH_KEY: &[u8] = b"ssh-key/1/";
 
-/// Version byte of every value so far.
+/// Version byte of a record's first shape.
 const V1: u8 = 1;
+/// Version byte of an edge that has more than the first shape holds.
+const V2: u8 = 2;
 
 /// A record that can't be read, by its key.
 #[derive(Debug, thiserror::Error)]
@@ -57,15 +60,17 @@ pub(super) type Write = (Vec<u8>, Option<Vec<u8>>);
 /// What a change writes. Fails for a record that is too long to be kept safely.
 pub(super) fn writes(change: &Change) -> Result<Vec<Write>, StoreError> {
     Ok(match change {
-        Change::PutEdge(edge) => vec![put(key(EDGE, edge.endpoint.as_bytes()), json(&EdgeV1::from(edge)))?],
+        Change::PutEdge(edge) => vec![put(key(EDGE, edge.endpoint.as_bytes()), edge_value(edge))?],
         Change::DeleteEdge(endpoint) => {
             vec![(key(EDGE, endpoint.as_bytes()), None), (key(SEEN, endpoint.as_bytes()), None)]
         }
-        Change::PutSettings(settings) => vec![put(SETTINGS.to_vec(), json(&SettingsV1::from(settings)))?],
-        Change::PutToken(token) => vec![put(key(TOKEN, token.id.as_bytes()), json(&TokenV1::from(token)))?],
+        Change::PutSettings(settings) => vec![put(SETTINGS.to_vec(), json(V1, &SettingsV1::from(settings)))?],
+        Change::PutToken(token) => {
+            vec![put(key(TOKEN, token.id.as_bytes()), json(V1, &TokenV1::from(token)))?]
+        }
         Change::DeleteToken(id) => vec![(key(TOKEN, id.as_bytes()), None)],
         Change::PutSshKey(ssh_key) => {
-            vec![put(key(SSH_KEY, ssh_key.id.as_bytes()), json(&SshKeyV1::from(ssh_key)))?]
+            vec![put(key(SSH_KEY, ssh_key.id.as_bytes()), json(V1, &SshKeyV1::from(ssh_key)))?]
         }
         Change::DeleteSshKey(id) => vec![(key(SSH_KEY, id.as_bytes()), None)],
     })
@@ -105,7 +110,7 @@ pub(crate) fn read_into(records: &mut Records, key: &[u8], value: &[u8]) -> Resu
     let fail = |reason: String| RecordError { key: shown(key), reason };
     if let Some(id) = key.strip_prefix(EDGE) {
         let endpoint = EndpointId::from_bytes(sixteen(id).map_err(fail)?);
-        records.edges.push(from_json::<EdgeV1>(value).map_err(fail)?.into_record(endpoint).map_err(fail)?);
+        records.edges.push(edge_record(endpoint, value).map_err(fail)?);
     } else if let Some(id) = key.strip_prefix(SEEN) {
         let endpoint = EndpointId::from_bytes(sixteen(id).map_err(fail)?);
         let at = <[u8; 8]>::try_from(body(value).map_err(fail)?)
@@ -123,6 +128,24 @@ pub(crate) fn read_into(records: &mut Records, key: &[u8], value: &[u8]) -> Resu
         return Err(fail("this version of tidegate knows no such record".to_owned()));
     }
     Ok(())
+}
+
+/// In the oldest shape that holds it, so that an older release reads what it can know.
+fn edge_value(edge: &EdgeRecord) -> Vec<u8> {
+    let first = EdgeV1::from(edge);
+    match &edge.stock_key {
+        None => json(V1, &first),
+        Some(key) => json(V2, &EdgeV2 { edge: first, stock_key: key.into() }),
+    }
+}
+
+fn edge_record(endpoint: EndpointId, value: &[u8]) -> Result<EdgeRecord, String> {
+    if value.first() != Some(&V2) {
+        return from_json::<EdgeV1>(value)?.into_record(endpoint);
+    }
+    let EdgeV2 { edge, stock_key } =
+        serde_json::from_slice(&value[1..]).map_err(|error| error.to_string())?;
+    Ok(EdgeRecord { stock_key: Some(stock_key.into()), ..edge.into_record(endpoint)? })
 }
 
 /// Keys of an edge's records, for the sweep that removes what deleted edges left behind.
@@ -172,7 +195,38 @@ impl EdgeV1 {
             idle_timeout: self.idle_timeout_ms.map(Duration::from_millis),
             tags: self.tags,
             created_at: Timestamp(self.created_at),
+            stock_key: None,
         })
+    }
+}
+
+/// An edge with the key of a stock SSH client, as it is written.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EdgeV2 {
+    edge: EdgeV1,
+    stock_key: StockKeyV2,
+}
+
+/// The key of a stock SSH client as it is written.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StockKeyV2 {
+    /// As `ssh-keygen -l` prints it.
+    fingerprint: HostKeyFingerprint,
+    services: Vec<ServiceName>,
+    expires_at: u64,
+}
+
+impl From<&StockKey> for StockKeyV2 {
+    fn from(key: &StockKey) -> Self {
+        Self { fingerprint: key.fingerprint, services: key.services.clone(), expires_at: key.expires_at.0 }
+    }
+}
+
+impl From<StockKeyV2> for StockKey {
+    fn from(key: StockKeyV2) -> Self {
+        Self { fingerprint: key.fingerprint, services: key.services, expires_at: Timestamp(key.expires_at) }
     }
 }
 
@@ -282,8 +336,8 @@ fn put(key: Vec<u8>, value: Vec<u8>) -> Result<Write, StoreError> {
     Ok((key, Some(value)))
 }
 
-fn json<T: Serialize>(record: &T) -> Vec<u8> {
-    let mut value = vec![V1];
+fn json<T: Serialize>(version: u8, record: &T) -> Vec<u8> {
+    let mut value = vec![version];
     serde_json::to_writer(&mut value, record).expect(
         "strings, numbers and arrays of them have no failing serializer, and a Vec takes every write",
     );
@@ -345,12 +399,28 @@ mod tests {
             idle_timeout: None,
             tags: vec!["north".into()],
             created_at: Timestamp(1_700_000_000_000),
+            stock_key: None,
+        }
+    }
+
+    fn with_stock_key() -> EdgeRecord {
+        let stock_key = StockKey {
+            fingerprint: HostKeyFingerprint::from_bytes([6; 32]),
+            services: vec!["web".parse().expect("a label")],
+            expires_at: Timestamp(9),
+        };
+        EdgeRecord {
+            endpoint: EndpointId::from_bytes([b'0'; 16]),
+            name: "kiosk".parse().expect("a label"),
+            bound: None,
+            stock_key: Some(stock_key),
+            ..edge()
         }
     }
 
     fn records() -> Records {
         Records {
-            edges: vec![edge()],
+            edges: vec![edge(), with_stock_key()],
             settings: Settings { public_url: Some("https://gate.example.com".into()), ..Settings::default() },
             tokens: vec![ApiToken {
                 id: Uuid::from_bytes([4; 16]),
@@ -389,6 +459,20 @@ mod tests {
             "\u{1}{\"name\":\"shop-17\",\"key\":\"CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk\",\
              \"bound\":\"05050505-0505-0505-0505-050505050505\",\"cluster\":true,\"interval_ms\":1500,\
              \"idle_timeout_ms\":null,\"tags\":[\"north\"],\"created_at\":1700000000000}"
+        );
+    }
+
+    #[test]
+    fn an_edge_with_a_stock_key_is_written_as_ever() {
+        let writes = writes(&Change::PutEdge(with_stock_key())).expect("short");
+        let [(_, Some(value))] = writes.as_slice() else { panic!("one put, got {writes:?}") };
+        assert_eq!(
+            str::from_utf8(value).expect("text"),
+            "\u{2}{\"edge\":{\"name\":\"kiosk\",\"key\":\"CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk\",\
+             \"bound\":null,\"cluster\":true,\"interval_ms\":1500,\"idle_timeout_ms\":null,\"tags\":[\"north\"],\
+             \"created_at\":1700000000000},\"stock_key\":{\
+             \"fingerprint\":\"SHA256:BgYGBgYGBgYGBgYGBgYGBgYGBgYGBgYGBgYGBgYGBgY\",\"services\":[\"web\"],\
+             \"expires_at\":9}}"
         );
     }
 

@@ -1,12 +1,13 @@
 //! What every store must do, as tests: [`store_suite!`] makes them for one implementation.
 
+use shared::fingerprint::HostKeyFingerprint;
 use shared::id::{EdgeId, EndpointId, InstanceId, KeyDigest};
 use shared::wire::snapshot::MAX_COMPRESSED;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::{SnapshotBlob, Store};
-use crate::domain::edge::{ApiToken, Change, EdgeRecord, Records, Settings, SshKey, Timestamp};
+use crate::domain::edge::{ApiToken, Change, EdgeRecord, Records, Settings, SshKey, StockKey, Timestamp};
 
 /// A place where a store keeps its state, so that it can be opened again.
 pub(crate) trait Place {
@@ -32,6 +33,7 @@ pub(crate) fn edge(number: u64) -> EdgeRecord {
         idle_timeout: None,
         tags: vec!["test".into()],
         created_at: Timestamp(number),
+        stock_key: None,
     }
 }
 
@@ -85,7 +87,13 @@ pub(crate) async fn a_new_store_has_defaults_only(place: impl Place) {
 
 pub(crate) async fn what_was_committed_is_there_after_a_restart(place: impl Place) {
     let store = place.open().await;
-    let bound = EdgeRecord { bound: Some(EdgeId::from_bytes([2; 16])), ..edge(1) };
+    let stock_key = StockKey {
+        fingerprint: HostKeyFingerprint::from_bytes([5; 32]),
+        services: vec!["web".parse().expect("a label")],
+        expires_at: Timestamp(8),
+    };
+    let bound =
+        EdgeRecord { bound: Some(EdgeId::from_bytes([2; 16])), stock_key: Some(stock_key), ..edge(1) };
     let settings = Settings { public_ssh: Some("gate.example.com:8000".into()), ..Settings::default() };
     store.commit(vec![Change::PutEdge(edge(1)), Change::PutEdge(edge(2))]).await.expect("written");
     store

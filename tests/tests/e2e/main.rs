@@ -22,5 +22,6 @@ mod proxy;
 mod restarts;
 mod settings;
 mod stalled;
+mod stock_agent;
 mod streams;
 mod trust;

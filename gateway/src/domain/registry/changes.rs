@@ -54,6 +54,7 @@ impl Registry {
                     idle_timeout: None,
                     tags: Vec::new(),
                     created_at: now.wall,
+                    stock_key: None,
                     name: new.name,
                 };
                 let change = admin::ChangeEdge {
@@ -67,6 +68,8 @@ impl Registry {
             Request::Settings { change } => self.change_settings(token, change, out),
             Request::Update { ref edge, .. }
             | Request::Dissociate { ref edge }
+            | Request::AllowKey { ref edge, .. }
+            | Request::RevokeStock { ref edge }
             | Request::Delete { ref edge } => {
                 let edge = edge.clone();
                 self.change_edge(token, &edge, request, now, out)
@@ -129,13 +132,28 @@ impl Registry {
             }
             Request::Dissociate { .. } => {
                 record.bound = None;
+                record.stock_key = None;
                 let batch = vec![Change::PutEdge(record.clone())];
+                self.retire_one_time(endpoint);
                 // The tunnel goes at once: whoever had the binding has no business here any more.
                 self.on_tunnel(endpoint, tunnel::Event::Revoke, now, out);
                 (Pending::Dissociate { token, record }, batch)
             }
+            Request::AllowKey { key, .. } => {
+                record.stock_key = Some(key);
+                let batch = vec![Change::PutEdge(record.clone())];
+                (Pending::Update { token, record, renamed: None }, batch)
+            }
+            Request::RevokeStock { .. } => {
+                record.stock_key = None;
+                let batch = vec![Change::PutEdge(record.clone())];
+                self.retire_one_time(endpoint);
+                self.on_tunnel(endpoint, tunnel::Event::RevokeStock, now, out);
+                (Pending::Update { token, record, renamed: None }, batch)
+            }
             Request::Delete { .. } => {
                 edge.leaving = true;
+                self.retire_one_time(endpoint);
                 self.on_tunnel(endpoint, tunnel::Event::Revoke, now, out);
                 (Pending::Delete { token, endpoint }, vec![Change::DeleteEdge(endpoint)])
             }
@@ -290,6 +308,12 @@ impl Registry {
             self.by_name.remove(&edge.record.name);
             self.by_name.insert(record.name.clone(), record.endpoint);
         }
+        if let Some(key) = &edge.record.stock_key {
+            self.by_stock_key.remove(&key.fingerprint);
+        }
+        if let Some(key) = &record.stock_key {
+            self.by_stock_key.insert(key.fingerprint, record.endpoint);
+        }
         edge.record = record;
     }
 
@@ -297,7 +321,11 @@ impl Registry {
     fn remove(&mut self, endpoint: shared::id::EndpointId, now: Now, out: &mut Vec<Command>) {
         // Once more: somebody may have raised the flag while the deletion was being stored.
         self.on_tunnel(endpoint, tunnel::Event::Revoke, now, out);
+        self.retire_one_time(endpoint);
         let Some(edge) = self.edges.remove(&endpoint) else { return };
+        if let Some(key) = &edge.record.stock_key {
+            self.by_stock_key.remove(&key.fingerprint);
+        }
         self.by_name.remove(&edge.record.name);
         self.by_key.remove(&edge.record.key);
         self.seen.remove(&endpoint);

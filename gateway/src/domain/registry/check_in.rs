@@ -140,16 +140,21 @@ fn check_protocol(body: &CheckIn) -> Result<(), CheckInRefusal> {
     }
 }
 
-/// Credentials of 96 and 192 random bits, in hexadecimal: no character of theirs needs quoting anywhere.
 fn fresh_offer(rng: &mut impl rand::Rng) -> Offer {
-    let mut bytes = [0; 52];
-    rng.fill_bytes(&mut bytes);
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let mut id = [0; 16];
-    id.copy_from_slice(&bytes[..16]);
+    rng.fill_bytes(&mut id);
+    let (username, password) = fresh_login(rng);
     Offer {
         id: OfferId::from_bytes(uuid::Builder::from_random_bytes(id).into_uuid().into_bytes()),
-        username: hex(&bytes[16..28]),
-        password: Secret::new(hex(&bytes[28..])),
+        username,
+        password,
     }
+}
+
+/// User name and password of 96 and 192 random bits, in hexadecimal: no character of theirs needs quoting anywhere.
+pub fn fresh_login(rng: &mut impl rand::Rng) -> (String, Secret<String>) {
+    let mut bytes = [0; 36];
+    rng.fill_bytes(&mut bytes);
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    (hex(&bytes[..12]), Secret::new(hex(&bytes[12..])))
 }

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use shared::fingerprint::HostKeyFingerprint;
 use shared::id::{EdgeName, EndpointId, KeyDigest, ServiceName};
 use shared::tunnel::control::ToAgent;
 use shared::wire::admin;
 use shared::wire::check_in::{CheckIn, Identity};
 
-use crate::domain::edge::Change;
+use crate::domain::edge::{Change, StockKey};
 use crate::domain::refusal::{AdminError, CheckInRefusal, OpenError, StoreError};
 use crate::domain::tunnel::{LinkId, Offer, WaiterId};
 
@@ -80,6 +81,13 @@ pub enum Event {
         /// Digest of the password.
         password: KeyDigest,
     },
+    /// A login by the key of a stock SSH client, which proved that it has it.
+    LogInByKey {
+        /// Who waits for the answer.
+        token: Token,
+        /// Which key.
+        key: HostKeyFingerprint,
+    },
     /// An agent announced its services on its link.
     LinkUp {
         /// Which.
@@ -136,6 +144,18 @@ pub enum Request {
     },
     /// Delete the edge.
     Delete {
+        /// Which edge.
+        edge: EdgeName,
+    },
+    /// A key for a stock SSH client, in the place of the one that there was.
+    AllowKey {
+        /// Which edge.
+        edge: EdgeName,
+        /// Which key.
+        key: StockKey,
+    },
+    /// Take back whatever stock SSH clients may log in with, and end the tunnel of one.
+    RevokeStock {
         /// Which edge.
         edge: EdgeName,
     },

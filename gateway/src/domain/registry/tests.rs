@@ -148,6 +148,36 @@ impl Bench {
         link
     }
 
+    fn offer_once(&mut self, edge: &str, services: &[&str]) -> Offer {
+        self.next += 1;
+        let offer = Offer {
+            id: shared::id::OfferId::random(),
+            username: format!("user-{}", self.next),
+            password: format!("password-{}", self.next).as_str().into(),
+        };
+        let terms = Terms::once(labels(services), None).expect("good terms");
+        let one_time = terms.one_time(offer.username.clone(), digest(&offer.password), self.now);
+        self.registry.offer_once(&name(edge), one_time).expect("the edge is there");
+        offer
+    }
+
+    /// Asks for a key to be allowed; its commit is under way then.
+    fn allow_key(&mut self, edge: &str, seed: u8, services: &[&str]) -> HostKeyFingerprint {
+        let fingerprint = HostKeyFingerprint::from_bytes([seed; 32]);
+        let key = Terms::renewing(labels(services), None).expect("good terms").key(fingerprint, self.now);
+        self.change(Request::AllowKey { edge: name(edge), key });
+        fingerprint
+    }
+
+    fn log_in_by_key(&mut self, key: HostKeyFingerprint) -> Option<Admitted> {
+        let token = self.token();
+        self.handle(Event::LogInByKey { token, key });
+        match self.others.pop() {
+            Some(Command::LogIn { token: of, answer }) if of == token => answer,
+            other => panic!("a login is answered at once, not with {other:?}"),
+        }
+    }
+
     fn take(&mut self, which: impl Fn(&Command) -> bool) -> bool {
         let before = self.others.len();
         self.others.retain(|command| !which(command));
@@ -554,4 +584,117 @@ fn tick_touches_only_edges_that_are_due() {
     assert_eq!(bench.registry.deadline(), Some(bench.now.instant + Duration::from_secs(20)));
     bench.pass(Duration::from_secs(20));
     assert_eq!(bench.registry.deadline(), None);
+}
+
+fn labels(texts: &[&str]) -> Vec<ServiceName> {
+    texts.iter().map(|text| text.parse().expect("a label")).collect()
+}
+
+#[test]
+fn one_time_credentials_of_a_stock_client_let_in_once_and_only_what_they_name() {
+    let mut bench = Bench::new();
+    bench.create("kiosk");
+    let offer = bench.offer_once("kiosk", &["web", "db"]);
+    let wrong = Offer { password: "guess".into(), ..offer.clone() };
+    assert!(bench.log_in(&wrong).is_none());
+    let admitted = bench.log_in(&offer).expect("they are good");
+    assert_eq!(admitted.services, labels(&["web", "db"]));
+    assert!(bench.log_in(&offer).is_none(), "while the tunnel is there");
+    let link = admitted.link;
+    bench.handle(Event::LinkUp { link, services: labels(&["web"]) });
+    let edge = bench.registry.edge(&name("kiosk")).expect("it is there");
+    assert_eq!(edge.stock_services(), Some(&labels(&["web"])[..]));
+    assert_eq!(edge.last_seen, Some(bench.now.wall));
+    let waiter = bench.want("kiosk", "db");
+    assert!(matches!(bench.denied(waiter), OpenError::NoSuchService { available, .. } if available == "web"));
+    bench.handle(Event::LinkDown { link, reason: "cut".into() });
+    assert!(bench.log_in(&offer).is_none(), "and afterwards");
+    assert_eq!(bench.registry.edge(&name("kiosk")).expect("it is there").stock_services(), None);
+}
+
+#[test]
+fn one_time_credentials_die_by_expiry_replacement_and_revocation() {
+    let mut bench = Bench::new();
+    bench.create("kiosk");
+    let expired = bench.offer_once("kiosk", &["web"]);
+    bench.pass(Duration::from_secs(600));
+    assert!(bench.log_in(&expired).is_none());
+    let replaced = bench.offer_once("kiosk", &["web"]);
+    let revoked = bench.offer_once("kiosk", &["web"]);
+    assert!(bench.log_in(&replaced).is_none());
+    bench.change(Request::RevokeStock { edge: name("kiosk") });
+    assert!(bench.log_in(&revoked).is_none(), "at once, not only when it is stored");
+    bench.commit(Ok(()));
+    for end in [Request::Dissociate { edge: name("kiosk") }, Request::Delete { edge: name("kiosk") }] {
+        let offer = bench.offer_once("kiosk", &["web"]);
+        bench.change(end);
+        assert!(bench.log_in(&offer).is_none());
+        bench.commit(Ok(()));
+        assert!(bench.log_in(&offer).is_none());
+    }
+    assert!(bench.registry.by_username.is_empty(), "nothing is left of any");
+}
+
+#[test]
+fn key_lets_in_again_and_again_but_one_at_a_time_and_not_after_its_end() {
+    let mut bench = Bench::new();
+    bench.create("kiosk");
+    let key = bench.allow_key("kiosk", 1, &["web"]);
+    assert!(bench.log_in_by_key(key).is_none(), "not before it is stored");
+    bench.commit(Ok(()));
+    for _ in 0..3 {
+        assert!(bench.registry.knows_key(&key, bench.now));
+        let link = bench.log_in_by_key(key).expect("it is good").link;
+        assert!(bench.log_in_by_key(key).is_none(), "there is a link");
+        bench.handle(Event::LinkUp { link, services: labels(&["web"]) });
+        assert!(bench.log_in_by_key(key).is_none(), "there is a link");
+        bench.handle(Event::LinkDown { link, reason: "cut".into() });
+    }
+    let waiter = bench.want("kiosk", "web");
+    bench.pass(Duration::from_secs(20));
+    let told = bench.denied(waiter).to_string();
+    assert!(told.contains("not connected; its key is good until 1970-01-31T"), "{told}");
+    bench.pass(Duration::from_secs(31 * 86_400));
+    assert!(!bench.registry.knows_key(&key, bench.now));
+    assert!(bench.log_in_by_key(key).is_none());
+}
+
+#[test]
+fn key_goes_with_its_replacement_its_revocation_its_binding_and_its_edge() {
+    let mut bench = Bench::new();
+    bench.create("kiosk");
+    let first = bench.allow_key("kiosk", 1, &["web"]);
+    bench.commit(Ok(()));
+    let mut key = bench.allow_key("kiosk", 2, &["web"]);
+    bench.commit(Ok(()));
+    assert!(bench.log_in_by_key(first).is_none());
+    for (seed, end) in [
+        (3, Request::RevokeStock { edge: name("kiosk") }),
+        (4, Request::Dissociate { edge: name("kiosk") }),
+        (5, Request::Delete { edge: name("kiosk") }),
+    ] {
+        let link = bench.log_in_by_key(key).expect("it is good").link;
+        bench.change(end);
+        assert!(bench.take(|command| matches!(command, Command::Close { link: of, .. } if *of == link)));
+        bench.handle(Event::LinkDown { link, reason: "closed".into() });
+        assert!(bench.log_in_by_key(key).is_none(), "while that is being stored");
+        bench.commit(Ok(()));
+        assert!(bench.log_in_by_key(key).is_none());
+        if seed < 5 {
+            key = bench.allow_key("kiosk", seed, &["web"]);
+            bench.commit(Ok(()));
+        }
+    }
+    assert!(bench.registry.by_stock_key.is_empty(), "nothing is left of any");
+}
+
+#[test]
+fn terms_of_a_stock_client_are_bounded() {
+    for (services, valid) in [(vec![], None), (labels(&["a", "a"]), None), (labels(&["a"]), Some(59))] {
+        assert!(matches!(Terms::once(services.clone(), valid), Err(AdminError::Invalid(_))), "{services:?}");
+        assert!(matches!(Terms::renewing(services, valid), Err(AdminError::Invalid(_))));
+    }
+    assert!(Terms::once(labels(&["a"]), Some(86_401)).is_err());
+    assert!(Terms::renewing(labels(&["a"]), Some(86_401)).is_ok());
+    assert!(Terms::renewing(labels(&["a"]), Some(91 * 86_400)).is_err());
 }

@@ -141,6 +141,14 @@ impl Registry {
             return format!("two agents have this edge ID, on {present} and on {refused}; stop one of them");
         }
         let live = edge.instances.live(rule, now).next();
+        if let (None, Some(key)) = (live, &edge.record.stock_key) {
+            let end = view::rfc3339(key.expires_at);
+            return if key.expires_at > now.wall {
+                format!("the SSH client on its box is not connected; its key is good until {end}")
+            } else {
+                format!("the key of the SSH client on its box expired at {end}; make a new offer")
+            };
+        }
         match (phase, live, edge.last_seen) {
             (Phase::Offered, _, _) => "its agent was offered a tunnel and has not connected yet".to_owned(),
             (Phase::Closing, _, _) => "its last tunnel has not closed yet".to_owned(),

@@ -55,6 +55,10 @@ impl Bench {
         self.handle(Event::LogIn { password: digest(&offer.password), link: LinkId(link) })
     }
 
+    fn log_in_stock(&mut self, link: u64) -> Vec<Command> {
+        self.handle(Event::LogInStock { link: LinkId(link) })
+    }
+
     /// From wanted to open.
     fn open(&mut self, link: u64) -> Vec<Command> {
         let offer = self.offer(ONE);
@@ -260,10 +264,67 @@ fn stale_link_down_does_not_close_new_link() {
 }
 
 #[test]
+fn stock_client_gets_in_without_a_flag_and_holds_nothing() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.log_in_stock(1), [Command::Admit { link: LinkId(1) }]);
+    assert_eq!(bench.want(7), [], "it has announced nothing yet");
+    assert_eq!(bench.handle(Event::LinkUp { link: LinkId(1) }), [grant(7, 1)]);
+    assert_eq!((bench.tunnel.party(), bench.tunnel.instance()), (Some(Party::Stock), None));
+    bench.handle(Event::StreamEnded { link: LinkId(1) });
+    let granted = Command::Tell { link: LinkId(1), message: ToAgent::CloseGranted };
+    assert_eq!(bench.handle(Event::AskClose { link: LinkId(1) }), [granted]);
+}
+
+#[test]
+fn stock_client_that_comes_first_takes_the_place_of_an_offered_agent() {
+    let mut bench = Bench::new();
+    bench.want(7);
+    let offer = bench.offer(ONE);
+    assert_eq!(bench.log_in_stock(1), [Command::Admit { link: LinkId(1) }]);
+    assert_eq!(bench.log_in(&offer, 2), [], "the offer went with it");
+    assert_eq!(bench.handle(Event::LinkUp { link: LinkId(1) }), [grant(7, 1)]);
+}
+
+#[test]
+fn stock_client_is_refused_while_there_is_a_link() {
+    let mut bench = Bench::new();
+    bench.want(7);
+    let offer = bench.offer(ONE);
+    bench.log_in(&offer, 1);
+    assert_eq!(bench.log_in_stock(2), [], "while joining");
+    bench.handle(Event::LinkUp { link: LinkId(1) });
+    assert_eq!(bench.log_in_stock(2), [], "while open");
+    bench.handle(Event::StreamEnded { link: LinkId(1) });
+    bench.handle(Event::AskClose { link: LinkId(1) });
+    assert_eq!(bench.log_in_stock(2), [], "while closing");
+    bench.handle(down(1));
+    assert_eq!(bench.log_in_stock(2), [Command::Admit { link: LinkId(2) }]);
+    assert_eq!(bench.log_in_stock(3), [], "another one of its own kind has it");
+}
+
+#[test]
+fn revoking_stock_clients_ends_theirs_and_leaves_an_agent_alone() {
+    let mut bench = Bench::new();
+    bench.want(1);
+    bench.open(1);
+    assert_eq!(bench.handle(Event::RevokeStock), [], "an agent has it");
+    bench.handle(down(1));
+    bench.log_in_stock(2);
+    bench.want(3);
+    let closed = bench.handle(Event::RevokeStock);
+    assert!(matches!(closed[..], [Command::Close { link: LinkId(2), .. }]));
+    assert_eq!(bench.tunnel.phase(), Phase::Wanted, "an agent may still come for the waiter");
+}
+
+#[test]
 fn revocation_ends_everything_from_every_state() {
     type Prepare = fn(&mut Bench) -> Option<u64>;
-    let states: [Prepare; 6] = [
+    let states: [Prepare; 7] = [
         |_| None,
+        |bench| {
+            bench.log_in_stock(1);
+            Some(1)
+        },
         |bench| {
             bench.want(1);
             None
@@ -314,6 +375,8 @@ enum Step {
     CheckIn(bool),
     OfferFailed,
     LogIn { newest: bool, right: bool },
+    LogInStock,
+    RevokeStock,
     LinkUp(u64),
     LinkDown(u64),
     AskClose(u64),
@@ -331,6 +394,8 @@ fn step() -> impl Strategy<Value = Step> {
         6 => any::<bool>().prop_map(Step::CheckIn),
         1 => Just(Step::OfferFailed),
         6 => (any::<bool>(), prop::bool::weighted(0.8)).prop_map(|(newest, right)| Step::LogIn { newest, right }),
+        2 => Just(Step::LogInStock),
+        1 => Just(Step::RevokeStock),
         6 => (0..3u64).prop_map(Step::LinkUp),
         2 => (0..3u64).prop_map(Step::LinkDown),
         3 => (0..3u64).prop_map(Step::AskClose),
@@ -436,6 +501,11 @@ proptest! {
                     }
                     commands
                 }
+                Step::LogInStock => {
+                    outside.next_link += 1;
+                    bench.log_in_stock(outside.next_link)
+                }
+                Step::RevokeStock => bench.handle(Event::RevokeStock),
                 Step::LinkUp(age) => {
                     let link = link(age, &outside);
                     bench.handle(Event::LinkUp { link })

@@ -191,6 +191,7 @@ impl World {
             idle_timeout: Some(IDLE),
             tags: vec![],
             created_at: Timestamp(0),
+            stock_key: None,
         };
         let mut world = Self {
             now: started,
