@@ -10,6 +10,7 @@ pub mod connect;
 pub mod edge;
 pub mod exit;
 pub mod healthcheck;
+pub mod offer;
 pub mod output;
 pub mod settings;
 mod snapshot;
@@ -203,6 +204,9 @@ mod tests {
             "edge open shop-17",
             "edge close shop-17",
             "edge snapshot shop-17 --last",
+            "edge offer shop-17 --service web=localhost:8080 --service db=[::1]:5432 --valid 1h",
+            "edge offer shop-17 --renew --valid 30d -o json",
+            "edge offer shop-17 --revoke",
             "edge dissociate shop-17 --yes",
             "edge delete shop-17 -y",
             "token create deploy -o json",
@@ -237,6 +241,9 @@ mod tests {
             "connect shop-17/db --stdio --listen 127.0.0.1:1",
             "connect shop-17 --stdio",
             "edge list --token tga_x",
+            "edge offer shop-17 --service web",
+            "edge offer shop-17 --valid 30",
+            "edge offer shop-17 --revoke --renew",
             "ssh-key remove 1",
             "ssh-config --user -oProxyCommand=x",
         ] {

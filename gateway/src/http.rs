@@ -8,7 +8,7 @@
 //! | [`connection`] | the connection under HTTP, which an upgraded stream gets back |
 //! | [`peer`], [`public`] | who sent a request and by which address; which addresses we tell others |
 //! | [`check_in`] | what agents ask |
-//! | [`admin`], [`commands`] | the admin API, and the commands that start an agent |
+//! | [`admin`], [`commands`], [`offer`] | the admin API, and the commands that start an agent or stand in for one |
 //! | [`proxy`], [`stream`], [`upgraded`] | services through their tunnels: HTTP, and any bytes |
 //! | [`body`], [`snapshot`] | taking in bodies and snapshots within bounds |
 //!
@@ -22,6 +22,7 @@ mod check_in;
 mod commands;
 pub mod connection;
 pub mod listener;
+mod offer;
 pub mod peer;
 pub mod problem;
 mod proxy;

@@ -53,7 +53,7 @@ impl Closer {
 }
 
 /// What a link is made of.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Parts {
     /// Its id.
     pub id: LinkId,

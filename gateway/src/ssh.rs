@@ -28,6 +28,7 @@ mod handler;
 mod listing;
 mod login;
 mod operator;
+mod stock;
 
 /// From the connection to the login, at most. OpenSSH's `LoginGraceTime` is 120 s for people who type; an agent needs
 /// ten round trips.

@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
 
 use shared::envelope::{self, Credentials};
+use shared::fingerprint::HostKeyFingerprint;
 use shared::id::{EdgeId, EdgeKey, EdgeName, EndpointId, KeyDigest, ServiceName};
+use shared::secret::Secret;
 use shared::tunnel::control::ToAgent;
 use shared::tunnel::dial_failure::DialFailure;
 use shared::wire::admin;
@@ -23,9 +25,9 @@ use tokio::time::timeout;
 use crate::domain::Now;
 use crate::domain::edge::{Records, Settings, Timestamp};
 pub use crate::domain::refusal::{AdminError, CheckInRefusal, OpenError};
-pub use crate::domain::registry::{Admitted, Origin};
-use crate::domain::registry::{Command, Decision, Event, Registry, Request, Ticket, Token};
-use crate::domain::tunnel::{LinkId, WaiterId};
+use crate::domain::registry::{self, Command, Decision, Event, Registry, Request, Ticket, Token};
+pub use crate::domain::registry::{Admitted, Origin, Terms};
+use crate::domain::tunnel::{self, LinkId, WaiterId};
 use crate::domain::view;
 use crate::link::{Closer, Hold, Link, OpenFailure, Stream};
 use crate::store::{SnapshotBlob, Store, StoreError};
@@ -62,6 +64,17 @@ pub struct NewEdge {
     pub name: EdgeName,
     /// Its key, of which the gateway keeps a digest only.
     pub key: EdgeKey,
+}
+
+/// Credentials for one login of a stock SSH client: what the admin API shows once.
+#[derive(Clone, Debug)]
+pub struct NewOffer {
+    /// SSH user name.
+    pub username: String,
+    /// SSH password, of which the gateway keeps a digest only.
+    pub password: Secret<String>,
+    /// From then on they let nobody in.
+    pub expires_at: Timestamp,
 }
 
 /// Which edges `GET /api/v1/edges` lists.
@@ -212,6 +225,39 @@ impl Tunnels {
         self.change(Request::Delete { edge: name.clone() }).await
     }
 
+    /// Hands out credentials for one login of a stock SSH client, in the place of those that there were. They are gone
+    /// with a restart.
+    pub async fn offer_once(&self, name: &EdgeName, terms: Terms) -> Result<NewOffer, AdminError> {
+        let name = name.clone();
+        self.ask(move |task, now| {
+            let (username, password) = registry::fresh_login(&mut rand::rng());
+            let one_time = terms.one_time(username.clone(), tunnel::digest(&password), now);
+            let expires_at = one_time.expires_at();
+            task.registry.offer_once(&name, one_time)?;
+            Ok(NewOffer { username, password, expires_at })
+        })
+        .await
+    }
+
+    /// Lets a stock SSH client in by this key from now on, in the place of the key that there was; durable before it
+    /// returns with the key's end.
+    pub async fn allow_key(
+        &self,
+        name: &EdgeName,
+        terms: Terms,
+        fingerprint: HostKeyFingerprint,
+    ) -> Result<Timestamp, AdminError> {
+        let key = terms.key(fingerprint, now());
+        let expires_at = key.expires_at;
+        self.change(Request::AllowKey { edge: name.clone(), key }).await?;
+        Ok(expires_at)
+    }
+
+    /// Takes back what stock SSH clients may log in with and closes the tunnel of one; durable before it returns.
+    pub async fn revoke_stock(&self, name: &EdgeName) -> Result<(), AdminError> {
+        self.change(Request::RevokeStock { edge: name.clone() }).await
+    }
+
     /// Raises the flag for a while: until somebody could have connected, at least a minute. An open tunnel is held as
     /// long. Whoever wants it longer raises it again.
     pub async fn raise(&self, name: &EdgeName) -> Result<admin::Tunnel, AdminError> {
@@ -316,6 +362,22 @@ impl Tunnels {
         let (username, password) = (username.to_owned(), KeyDigest::of(password.as_bytes()));
         self.event(
             move |token| Event::LogIn { token, username, password },
+            |task, token, reply| {
+                task.logins.insert(token, (reply, closer));
+            },
+        )
+        .await
+    }
+
+    /// Whether a stock SSH client that has this key would be let in.
+    pub async fn knows_key(&self, key: HostKeyFingerprint) -> bool {
+        self.ask(move |task, now| task.registry.knows_key(&key, now)).await
+    }
+
+    /// Decides a login by a key, of which the signature is checked.
+    pub async fn log_in_by_key(&self, key: HostKeyFingerprint, closer: Closer) -> Option<Admitted> {
+        self.event(
+            move |token| Event::LogInByKey { token, key },
             |task, token, reply| {
                 task.logins.insert(token, (reply, closer));
             },

@@ -12,6 +12,7 @@ use shared::wire::admin::{
 use super::access::{Access, How};
 use super::client::{Client, NOTHING};
 use super::exit::{CliError, complain};
+use super::offer::OfferArgs;
 use super::output::{confirm, facts, print, table};
 use super::snapshot;
 
@@ -46,6 +47,8 @@ enum EdgeCommand {
         #[command(flatten)]
         one: One,
     },
+    /// For a box on which nothing can be installed: credentials for its own SSH client, and the command to paste
+    Offer(OfferArgs),
     /// Free the edge from its agent: the next agent with its join token is bound
     Dissociate(Farewell),
     /// Delete the edge: its join token is worth nothing from then on
@@ -133,6 +136,7 @@ impl EdgeArgs {
                 };
                 print(one.how.output, &stored, snapshot::shown)
             }
+            EdgeCommand::Offer(offer) => offer.run(&format!("{}/offer", path(offer.name()))).await,
             EdgeCommand::Dissociate(farewell) => {
                 let name = &farewell.name;
                 let question =
@@ -284,6 +288,8 @@ fn services(edge: &Edge) -> impl Iterator<Item = (String, String)> + use<> {
     let all = edge.instances.iter().flat_map(|instance| &instance.services);
     let mut services: Vec<_> =
         all.map(|service| (service.name.to_string(), service.target.clone())).collect();
+    let stock = edge.stock_client.iter().flat_map(|client| &client.services);
+    services.extend(stock.map(|name| (name.to_string(), "behind a stock SSH client".to_owned())));
     services.sort();
     services.dedup_by(|one, other| one.0 == other.0);
     services.into_iter()
@@ -303,6 +309,10 @@ fn shown(edge: &Edge) -> String {
         ("status", status_word(edge.status).to_owned()),
         ("last seen", edge.last_seen.clone().unwrap_or_else(|| "never".to_owned())),
         ("tunnel", tunnel_line(&edge.tunnel)),
+        (
+            "client",
+            edge.stock_client.as_ref().map_or("", |_| "a stock SSH client, without snapshots").to_owned(),
+        ),
         ("duplicate", duplicate.unwrap_or_default()),
         ("bound", if edge.bound { "yes" } else { "no" }.to_owned()),
         ("cluster", if edge.cluster { "yes" } else { "no" }.to_owned()),
@@ -311,6 +321,14 @@ fn shown(edge: &Edge) -> String {
         ("tags", edge.tags.join(", ")),
         ("created", edge.created_at.clone()),
     ]);
+    if !edge.offers.is_empty() {
+        let rows = edge.offers.iter().map(|offer| {
+            let what = offer.fingerprint.map_or_else(|| "password, once".to_owned(), |key| key.to_string());
+            let names: Vec<_> = offer.services.iter().map(|name| name.as_str()).collect();
+            [what, offer.expires_at.clone(), names.join(",")]
+        });
+        text = text + "\n" + &table(["OFFER", "UNTIL", "SERVICES"], rows);
+    }
     if !edge.instances.is_empty() {
         let rows = edge.instances.iter().map(|instance| {
             let (id, host) = (instance.instance.to_string(), instance.hostname.clone());

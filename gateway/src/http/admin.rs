@@ -6,6 +6,7 @@
 mod backup;
 mod edges;
 mod gateway;
+mod offers;
 mod settings;
 mod snapshots;
 mod ssh_keys;
@@ -29,6 +30,7 @@ pub fn routes() -> Router<Arc<ApiState>> {
         .route("/edges/{edge}", get(edges::show).patch(edges::change).delete(edges::delete))
         .route("/edges/{edge}/dissociate", post(edges::dissociate))
         .route("/edges/{edge}/tunnel", post(edges::raise).get(edges::tunnel).delete(edges::lower))
+        .route("/edges/{edge}/offer", post(offers::create).delete(offers::revoke))
         .route("/edges/{edge}/snapshot", get(snapshots::show).post(snapshots::take))
         .route("/settings", get(settings::show).patch(settings::change))
         .route("/tokens", post(tokens::create).get(tokens::list))

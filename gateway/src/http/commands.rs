@@ -105,7 +105,7 @@ sudo systemctl enable --now tidegate-agent"
 }
 
 /// Quotes a text as one word of a POSIX shell (XCU 2.2.2): nothing is special inside single quotes but their end.
-fn quote(text: &str) -> String {
+pub(super) fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 

@@ -164,6 +164,7 @@ async fn nothing_below_the_api_is_there_without_a_token() {
         "/api/v1/edges",
         "/api/v1/edges/shop",
         "/api/v1/edges/shop/tunnel",
+        "/api/v1/edges/shop/offer",
         "/api/v1/edges/shop/services/web/stream",
         "/api/v1/edges/shop/services/web/proxy/x",
         "/api/v1/settings",
@@ -496,4 +497,60 @@ async fn a_panic_of_a_handler_is_an_internal_problem() {
     let answer = bench.get("/").await;
     assert_eq!(answer.problem(), (500, "internal".into()));
     assert!(!answer.detail().contains("defect"));
+}
+
+#[tokio::test]
+async fn offers_for_stock_clients_show_their_secret_once_and_are_revoked() {
+    let bench = Bench::new().await;
+    bench.create("kiosk").await;
+    let path = "/api/v1/edges/kiosk/offer";
+    let answer = bench.ask(Method::POST, path, json!({})).await;
+    assert_eq!(
+        (answer.status, &answer.headers[CACHE_CONTROL]),
+        (StatusCode::CREATED, &"no-store".parse().expect("valid"))
+    );
+    let made: admin::OfferCreated = serde_json::from_slice(&answer.body).expect("an offer");
+    let admin::OfferSecret::Password { password } = &made.secret else { panic!("no password: {made:?}") };
+    assert!(made.command.contains("ssh:22:localhost:22") && !made.command.contains(password));
+    let host_key = HOST_KEY.strip_suffix(" gate").expect("it has a comment");
+    assert_eq!(made.known_hosts, format!("[gate.example.com]:8000 {host_key}\n"));
+
+    let services = json!([{"name": "web", "target": "localhost:8080"}]);
+    let answer = bench.ask(Method::POST, path, json!({"services": services, "renew": true})).await;
+    let made: admin::OfferCreated = serde_json::from_slice(&answer.body).expect("an offer");
+    let admin::OfferSecret::Key { private_key, fingerprint } = &made.secret else { panic!("{made:?}") };
+    assert!(made.command.contains(private_key) && made.command.contains("autossh"));
+    let shown = bench.get("/api/v1/edges/kiosk").await;
+    assert!(!String::from_utf8_lossy(&shown.body).contains("PRIVATE"));
+    let edge: admin::Edge = serde_json::from_slice(&shown.body).expect("an edge");
+    let standing: Vec<_> = edge.offers.iter().map(|offer| offer.fingerprint).collect();
+    assert_eq!(standing, [None, Some(*fingerprint)]);
+    let stored = bench.store.load().expect("readable").edges.remove(0).stock_key;
+    assert_eq!(stored.map(|key| key.fingerprint), Some(*fingerprint), "the store agrees");
+
+    assert_eq!(bench.ask(Method::DELETE, path, Value::Null).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(bench.get("/api/v1/edges/kiosk").await.json().get("offers"), None);
+    assert_eq!(bench.store.load().expect("readable").edges.remove(0).stock_key, None, "the store agrees");
+}
+
+#[tokio::test]
+async fn offers_that_make_no_sense_are_refused_and_the_field_is_named() {
+    let bench = Bench::new().await;
+    bench.create("kiosk").await;
+    let path = "/api/v1/edges/kiosk/offer";
+    let web = json!({"name": "web", "target": "localhost:8080"});
+    for (body, field) in [
+        (json!({"valid_s": 1}), "valid_s"),
+        (json!({"valid_s": 86_401}), "valid_s"),
+        (json!({"services": [web, web]}), "services"),
+        (json!({"services": [{"name": "web", "target": "8080"}]}), "target"),
+        (json!({"services": [{"name": "Web", "target": "localhost:1"}]}), "name"),
+        (json!({"forever": true}), "forever"),
+    ] {
+        let answer = bench.ask(Method::POST, path, body).await;
+        assert_eq!(answer.problem(), (422, "invalid-field".into()));
+        assert!(answer.detail().contains(field), "{field}: {}", answer.detail());
+    }
+    let nowhere = bench.ask(Method::POST, "/api/v1/edges/nowhere/offer", json!({})).await;
+    assert_eq!(nowhere.problem(), (404, "edge-not-found".into()));
 }

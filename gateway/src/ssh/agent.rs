@@ -1,6 +1,5 @@
 //! An agent's connection after its login: which forwards it may ask for, and when they are complete.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use russh::server::Session;
@@ -9,11 +8,12 @@ use shared::tunnel::carry::Meter;
 use shared::tunnel::socket::Backlog;
 use shared::tunnel::ssh;
 use shared::wire::check_in::MAX_SERVICES;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::control;
-use crate::link::{Closer, Link, Parts};
+use super::stock::{Forwards, Stock};
+use crate::link::{Closer, Parts};
 use crate::tunnels::{Admitted, Tunnels};
 
 /// How agents of ours introduce themselves in the SSH version exchange.
@@ -38,8 +38,9 @@ pub(super) struct Agent {
     tunnels: Tunnels,
     wires: Wires,
     permits: Arc<Semaphore>,
-    /// Forwards so far, with the port that the agent gave each.
-    services: HashMap<ServiceName, u32>,
+    services: Forwards,
+    /// Tells them to the task that announces them; of a stock client, from its first one on.
+    announcing: Option<watch::Sender<Forwards>>,
     /// The control forward was accepted: the agent has announced all it has.
     complete: bool,
 }
@@ -47,7 +48,8 @@ pub(super) struct Agent {
 impl Agent {
     pub(super) fn new(admitted: Admitted, tunnels: Tunnels, wires: Wires) -> Self {
         let permits = Arc::new(Semaphore::new(ssh::MAX_STREAMS));
-        Self { admitted, tunnels, wires, permits, services: HashMap::new(), complete: false }
+        let services = Forwards::new();
+        Self { admitted, tunnels, wires, permits, services, announcing: None, complete: false }
     }
 
     /// Decides a `tcpip-forward` request.
@@ -82,11 +84,22 @@ impl Agent {
         }
         self.services.insert(name, port);
         if !session.remote_sshid().starts_with(OUR_AGENTS) {
-            let link = Link::new(self.parts(session));
-            let first = self.services.len() == 1;
-            tokio::spawn(control::run_stock(link, first, self.watch()));
+            self.announce(session);
         }
         true
+    }
+
+    fn announce(&mut self, session: &Session) {
+        if let Some(announcing) = &self.announcing {
+            announcing.send_replace(self.services.clone());
+            return;
+        }
+        let (announcing, forwards) = watch::channel(self.services.clone());
+        self.announcing = Some(announcing);
+        let (admitted, tunnels) = (self.admitted.clone(), self.tunnels.clone());
+        let stock = Stock { admitted, tunnels, parts: self.parts(session), forwards };
+        // On a task of its own, as above.
+        tokio::spawn(stock.run());
     }
 
     fn parts(&self, session: &Session) -> Parts {
@@ -99,16 +112,6 @@ impl Agent {
             control: None,
             permits: Arc::clone(&self.permits),
             gone: self.wires.gone.clone(),
-        }
-    }
-
-    fn watch(&self) -> control::Watch {
-        control::Watch {
-            tunnels: self.tunnels.clone(),
-            meter: Arc::clone(&self.wires.meter),
-            gone: self.wires.gone.clone(),
-            services: self.services.keys().cloned().collect(),
-            idle_timeout: self.admitted.idle_timeout,
         }
     }
 }

@@ -1,15 +1,12 @@
-//! From a login to a link: the control channel of an agent of ours; for a stock client, its idleness is watched here.
+//! From a login to a link: the control channel of an agent of ours. Stock clients have none ([`super::stock`]).
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use shared::id::ServiceName;
-use shared::tunnel::carry::Meter;
 use shared::tunnel::control::{self, ControlReader, FromAgent, ToAgent};
 use shared::tunnel::ssh;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 use crate::link::{Closer, Link, Parts};
 use crate::tunnels::{Admitted, Tunnels};
@@ -65,39 +62,5 @@ pub(super) async fn run(mut parts: Parts, tunnels: Tunnels, closer: Closer, admi
         () = gone.cancelled() => {}
         reason = reading => closer.close(reason),
         reason = writing => closer.close(reason),
-    }
-}
-
-/// What it takes to judge a stock client's idleness.
-pub(super) struct Watch {
-    pub(super) tunnels: Tunnels,
-    pub(super) meter: Arc<Meter>,
-    pub(super) gone: CancellationToken,
-    pub(super) services: Vec<ServiceName>,
-    pub(super) idle_timeout: Duration,
-}
-
-/// Announces what a stock client has forwarded so far. With its first forward it also begins to watch the tunnel, and
-/// asks on the client's behalf to close it when it is idle.
-pub(super) async fn run_stock(link: Link, first: bool, watch: Watch) {
-    let id = link.id();
-    watch.tunnels.link_up(link, watch.services).await;
-    if !first {
-        return;
-    }
-    let carried = || (watch.meter.received(), watch.meter.sent());
-    let (mut before, mut since) = (carried(), Instant::now());
-    loop {
-        tokio::select! {
-            () = watch.gone.cancelled() => return,
-            () = tokio::time::sleep(watch.idle_timeout / 8) => {}
-        }
-        let now = carried();
-        if now != before || watch.meter.streams() > 0 {
-            (before, since) = (now, Instant::now());
-        } else if since.elapsed() >= watch.idle_timeout {
-            watch.tunnels.ask_close(id).await;
-            since = Instant::now();
-        }
     }
 }

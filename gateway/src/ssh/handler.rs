@@ -5,6 +5,8 @@
 use russh::server::{self, Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, Error, Pty};
 
+use shared::fingerprint::HostKeyFingerprint;
+
 use super::agent::{Agent, Wires};
 use super::login::{Login, Who};
 use super::operator::{Destination, Operating};
@@ -55,7 +57,7 @@ impl Handler {
 impl server::Handler for Handler {
     type Error = Error;
 
-    /// An offer's password lets an agent in, an API token an operator. What a token looks like is no secret, so the
+    /// An offer's password lets an agent in, or a stock client in its place; an API token lets an operator in. What a token looks like is no secret, so the
     /// order in which they are tried tells nothing.
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Error> {
         if let Some(operator) = self.access.by_token(password) {
@@ -76,14 +78,24 @@ impl server::Handler for Handler {
         if self.keys_offered > MAX_KEYS {
             return Err(Error::NotAuthenticated);
         }
-        let known = self.access.by_ssh_key(offer.public_key).is_some();
+        let known = self.access.by_ssh_key(offer.public_key).is_some()
+            || self.tunnels.knows_key(HostKeyFingerprint::of(offer.public_key)).await;
         Ok(if known { Auth::Accept } else { Auth::reject() })
     }
 
     async fn auth_publickey(&mut self, _user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Error> {
-        match self.access.by_ssh_key(key.public_key) {
-            Some(operator) => Ok(self.welcome(Who::Operator(operator))),
-            None => Ok(Auth::reject()),
+        if let Some(operator) = self.access.by_ssh_key(key.public_key) {
+            return Ok(self.welcome(Who::Operator(operator)));
+        }
+        let fingerprint = HostKeyFingerprint::of(key.public_key);
+        match self.tunnels.log_in_by_key(fingerprint, self.wires.closer.clone()).await {
+            Some(admitted) => Ok(self.welcome(Who::Agent(admitted))),
+            None => {
+                if self.tunnels.knows_key(fingerprint).await {
+                    tracing::info!(key = %fingerprint, "a stock client was refused: its edge has a tunnel");
+                }
+                Ok(Auth::reject())
+            }
         }
     }
 

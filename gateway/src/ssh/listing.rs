@@ -47,6 +47,7 @@ fn services(edge: &Edge) -> String {
         .iter()
         .flat_map(|instance| &instance.services)
         .map(|service| service.name.as_str())
+        .chain(edge.stock_client.iter().flat_map(|client| &client.services).map(|name| name.as_str()))
         .collect();
     names.sort_unstable();
     names.dedup();

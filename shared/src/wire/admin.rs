@@ -6,7 +6,11 @@ use uuid::Uuid;
 
 use super::check_in::Service;
 use crate::fingerprint::{HostKeyFingerprint, TlsFingerprint};
-use crate::id::{EdgeName, EndpointId, InstanceId};
+use crate::id::{EdgeName, EndpointId, InstanceId, ServiceName};
+
+pub use offer::{CreateOffer, OfferCreated, OfferSecret, OfferedService, StandingOffer};
+
+mod offer;
 
 /// `POST /api/v1/edges`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +93,19 @@ pub struct Edge {
     pub duplicate: Option<Duplicate>,
     /// State of its tunnel.
     pub tunnel: Tunnel,
+    /// The stock SSH client that has its tunnel in the place of an agent, if one has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stock_client: Option<StockClient>,
+    /// What a stock SSH client could log in with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub offers: Vec<StandingOffer>,
+}
+
+/// A stock SSH client in the place of an agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StockClient {
+    /// What it announced.
+    pub services: Vec<ServiceName>,
 }
 
 /// What the operator wants to know first.

@@ -1,0 +1,113 @@
+//! `tidegate edge offer`: credentials for a stock SSH client in the place of an agent, and what to paste on its box.
+
+use clap::Args;
+use http::Method;
+use shared::id::EdgeName;
+use shared::wire::admin::{CreateOffer, OfferCreated, OfferSecret, OfferedService};
+
+use super::access::How;
+use super::client::NOTHING;
+use super::exit::{CliError, complain};
+use super::output::print;
+
+/// `tidegate edge offer`.
+#[derive(Args, Debug)]
+pub struct OfferArgs {
+    /// Name of the edge
+    name: EdgeName,
+    /// What the box offers, and where the box itself reaches it; may be given several times [default: ssh=localhost:22]
+    #[arg(long = "service", value_name = "NAME=HOST:PORT", value_parser = service)]
+    services: Vec<OfferedService>,
+    /// Make a key for autossh, which lets in again and again, instead of a password that does so once
+    #[arg(long)]
+    renew: bool,
+    /// How long the credentials live: a number and s, m, h or d. 10m unless given and at most a day for a password,
+    /// 30d and at most 90d for a key
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    valid: Option<u32>,
+    /// Take back every password and key that was made for this edge, and close the tunnel that came of one
+    #[arg(long, conflicts_with_all = ["services", "renew", "valid"])]
+    revoke: bool,
+    #[command(flatten)]
+    how: How,
+}
+
+impl OfferArgs {
+    /// Whose offer it is.
+    pub fn name(&self) -> &EdgeName {
+        &self.name
+    }
+
+    /// Does it, at this path of the API.
+    pub async fn run(&self, path: &str) -> Result<(), CliError> {
+        let client = self.how.access.client()?;
+        if self.revoke {
+            client.call::<()>(Method::DELETE, path, NOTHING).await?;
+            complain(&format!("revoked what stock SSH clients had for {}", self.name));
+            return Ok(());
+        }
+        let asked = CreateOffer { services: self.services.clone(), renew: self.renew, valid_s: self.valid };
+        let created: OfferCreated = client.call(Method::POST, path, Some(&asked)).await?;
+        print(self.how.output, &created, shown)
+    }
+}
+
+fn shown(created: &OfferCreated) -> String {
+    let OfferCreated { edge, expires_at, command, .. } = created;
+    match &created.secret {
+        OfferSecret::Password { password } => format!(
+            "Paste this on the box of {edge}. It works once, until {expires_at}:\n\n{command}\n\
+             Password, for when ssh asks; it is shown this once:\n\n{password}\n"
+        ),
+        OfferSecret::Key { fingerprint, .. } => format!(
+            "Paste this on the box of {edge}. It holds a private key, which is shown this once, lets in until {expires_at}\n\
+             and has the fingerprint {fingerprint}:\n\n{command}"
+        ),
+    }
+}
+
+fn service(text: &str) -> Result<OfferedService, String> {
+    let (name, target) = text.split_once('=').ok_or("write NAME=HOST:PORT, as in web=localhost:8080")?;
+    Ok(OfferedService {
+        name: name.parse().map_err(|error| format!("{name:?} is {error}"))?,
+        target: target.parse().map_err(|error| format!("{error}"))?,
+    })
+}
+
+/// A number and its unit.
+fn seconds(text: &str) -> Result<u32, String> {
+    let wrong = || "write a number and s, m, h or d, as in 10m or 30d".to_owned();
+    let unit = text.char_indices().next_back().map(|(at, unit)| (&text[..at], unit));
+    let (number, factor) = match unit {
+        Some((number, 's')) => (number, 1),
+        Some((number, 'm')) => (number, 60),
+        Some((number, 'h')) => (number, 3600),
+        Some((number, 'd')) => (number, 86_400),
+        Some(_) | None => return Err(wrong()),
+    };
+    number.parse::<u32>().ok().and_then(|number| number.checked_mul(factor)).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_a_unit() {
+        for (text, expected) in [("90s", 90), ("10m", 600), ("24h", 86_400), ("30d", 2_592_000)] {
+            assert_eq!(seconds(text), Ok(expected), "{text}");
+        }
+        for text in ["", "30", "d", "-1d", "1w", "99999999d", "1ä"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn services_are_a_name_and_where_the_box_reaches_it() {
+        let web = service("web=localhost:8080").expect("well-formed");
+        assert_eq!((web.name.as_str(), web.target.to_string().as_str()), ("web", "localhost:8080"));
+        for text in ["web", "Web=localhost:1", "web=8080", "web=localhost:0", "web=a b:1", "=a:1"] {
+            assert!(service(text).is_err(), "{text}");
+        }
+    }
+}
