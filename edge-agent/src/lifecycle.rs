@@ -44,8 +44,6 @@ use shared::wire::check_in::{FailedOffer, Offer, TunnelState};
 mod back_off;
 mod messages;
 #[cfg(test)]
-mod spread;
-#[cfg(test)]
 mod tests;
 
 use back_off::{MAX_RETRY_AFTER, REFUSED_RETRY, back_off, eager_pace, wait_out};

@@ -3,6 +3,8 @@ use shared::id::OfferId;
 
 use super::*;
 
+mod spread;
+
 const IDLE: Duration = Duration::from_secs(300);
 const HALF: Roll = Roll(0.5);
 

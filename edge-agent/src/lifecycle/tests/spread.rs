@@ -7,7 +7,7 @@ use std::collections::BinaryHeap;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::*;
+use super::super::*;
 
 const AGENTS: usize = 15_000;
 /// Of these, so many have a tunnel in use when it happens: an operator works on each.
