@@ -10,6 +10,7 @@ mod credentials;
 mod docker;
 mod docker_clients;
 mod enrolment;
+mod herd;
 mod idle;
 mod join;
 mod kills;
