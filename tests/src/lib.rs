@@ -8,6 +8,7 @@
 //! | [`http`], [`admin`] | an HTTP client over pinned TLS, and the admin API on it |
 //! | [`liar`] | an agent that says whatever a test wants: raw check-ins, raw SSH logins |
 //! | [`fakes`] | services behind an edge |
+//! | [`openssh`] | a real SSH server, and what its clients need |
 //! | [`engine`] | a real Docker engine, private to a test |
 //! | [`bulk`] | long bodies with a known checksum |
 //! | [`network`] | a machine of its own for an agent, with a cable to pull |
@@ -25,6 +26,7 @@ pub mod gateway;
 pub mod http;
 pub mod liar;
 pub mod network;
+pub mod openssh;
 pub mod process;
 pub mod site;
 pub mod tool;

@@ -1,5 +1,6 @@
 //! Programs of this system that a test needs. A missing one fails the test with the name of its package.
 
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -24,4 +25,10 @@ pub fn path(program: &str, package: &str) -> PathBuf {
 /// If it is not installed.
 pub fn command(program: &str, package: &str) -> Command {
     Command::new(path(program, package))
+}
+
+/// A loopback address that nobody listens on, for programs that can't choose a port by themselves.
+pub fn free_address() -> SocketAddr {
+    let address = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
+    address.expect("loopback has free ports")
 }

@@ -1,6 +1,6 @@
 //! An agent whose network lets it out through an HTTP CONNECT proxy only. The proxy is a real one: tinyproxy.
 
-use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::net::SocketAddr;
 
 use tempfile::TempDir;
 use tests::agent::AgentOptions;
@@ -8,7 +8,7 @@ use tests::fakes::http::Web;
 use tests::gateway::Gateway;
 use tests::process::{Log, Process};
 use tests::site::EDGE;
-use tests::tool;
+use tests::tool::{self, free_address};
 use tests::wait::{SOON, until};
 use tokio::net::TcpStream;
 
@@ -23,9 +23,7 @@ struct Tinyproxy {
 impl Tinyproxy {
     async fn start() -> Self {
         let folder = TempDir::new().expect("the folder for temporary files is writable");
-        // tinyproxy can't choose a port by itself: take one that is free and give it back.
-        let address = StdTcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
-        let address = address.expect("loopback has free ports");
+        let address = free_address();
         let config = format!(
             "Port {}\nListen 127.0.0.1\nTimeout 600\nMaxClients 50\nLogLevel Connect\n",
             address.port()

@@ -1,7 +1,5 @@
 //! Gateway and agent as containers on a real Docker engine, with the engine itself behind the tunnel.
 
-use std::net::{SocketAddr, TcpListener as StdTcpListener};
-
 use serde_json::Value;
 use shared::wire::admin::EdgeCreated;
 use tests::admin::Admin;
@@ -9,6 +7,7 @@ use tests::engine::{Engine, script};
 use tests::gateway::Gateway;
 use tests::http::Http;
 use tests::process::{binary, run};
+use tests::tool::free_address;
 use tests::wait::{SOON, until};
 
 fn version() -> &'static str {
@@ -23,11 +22,6 @@ async fn engine_with_images() -> Engine {
     images.arg("--binaries").arg(binaries).env("DOCKER_HOST", engine.host());
     run(images).await.ok();
     engine
-}
-
-fn free_address() -> SocketAddr {
-    let address = StdTcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
-    address.expect("loopback has free ports")
 }
 
 #[tokio::test]

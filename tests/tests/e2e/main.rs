@@ -18,6 +18,7 @@ mod model;
 mod openssh;
 mod operations;
 mod operator;
+mod operator_ssh;
 mod postgres;
 mod proxy;
 mod restarts;
