@@ -1,7 +1,8 @@
 //! Child processes that can't outlive their test.
 //!
-//! Each child leads a process group of its own, which is killed when its [`Process`] is dropped. What it prints goes
-//! line by line into a [`Log`]; when the test fails, the log is printed with it.
+//! Each child leads a process group of its own, which is killed when its [`Process`] is dropped; and where the test run
+//! itself is killed, the kernel kills the child. What it prints goes line by line into a [`Log`]; when the test fails,
+//! the log is printed with it.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::os::unix::process::CommandExt as _;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 
+use crate::tool;
 use crate::wait::until;
 
 /// The binaries under test, as `make test` builds them.
@@ -128,8 +130,8 @@ impl Process {
         (process, input)
     }
 
-    fn start_with(input: Stdio, name: &str, mut command: Command, log: &Log) -> Self {
-        let mut child = command
+    fn start_with(input: Stdio, name: &str, command: Command, log: &Log) -> Self {
+        let mut child = dying_with_us(&command)
             .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -191,6 +193,23 @@ impl Process {
         line.and_then(|value| value.trim().trim_end_matches(" kB").parse().ok())
             .unwrap_or_else(|| panic!("{} has no {field} in its status: it does not run", self.name))
     }
+}
+
+/// The same command by way of `setpriv`, which has the kernel kill it once the thread that starts it is gone: a test run
+/// that is interrupted drops nothing.
+fn dying_with_us(command: &Command) -> Command {
+    let mut wrapped = tool::command("setpriv", "util-linux");
+    wrapped.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => wrapped.env(name, value),
+            None => wrapped.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        wrapped.current_dir(folder);
+    }
+    wrapped
 }
 
 impl Drop for Process {
