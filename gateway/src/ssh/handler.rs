@@ -1,6 +1,7 @@
 //! What russh asks about one connection: is the login right, may this be opened. Who logged in decides: an agent may
 //! announce services ([`super::agent`]), an operator may reach them ([`super::operator`]). Everything that has no method
-//! here is refused by russh's defaults: X11, agent forwarding, subsystems, unix-socket listeners.
+//! here is refused by russh's defaults: agent forwarding, unix-socket listeners. Requests in a session are refused here,
+//! as russh would leave them without the answer that RFC 4254 §5.4 asks for: X11, environment, subsystems.
 
 use russh::server::{self, Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, Error, Pty};
@@ -197,6 +198,28 @@ impl server::Handler for Handler {
             }
             Role::Stranger | Role::Agent(_) => session.channel_failure(channel),
         }
+    }
+
+    async fn x11_request(
+        &mut self,
+        channel: ChannelId,
+        _: bool,
+        _: &str,
+        _: &str,
+        _: u32,
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        session.channel_failure(channel)
+    }
+
+    async fn env_request(
+        &mut self,
+        channel: ChannelId,
+        _: &str,
+        _: &str,
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        session.channel_failure(channel)
     }
 
     async fn subsystem_request(

@@ -88,6 +88,17 @@ async fn operators_announce_nothing() {
 }
 
 #[tokio::test]
+async fn neither_windows_nor_keys_of_the_operator_are_taken() {
+    let gateway = Gateway::start().await;
+    let operator = Operator::of(&gateway).await;
+    let mut ssh = operator.command("ssh", &["-Y", "-A", "-T", GW]);
+    ssh.env("DISPLAY", ":99");
+    let ended = run(ssh).await.ok();
+    assert!(ended.stderr.contains("X11 forwarding request failed"), "{ended:?}");
+    assert!(ended.stdout.contains("EDGE"), "{ended:?}");
+}
+
+#[tokio::test]
 async fn reason_why_there_is_no_stream_is_printed() {
     let closed = free_address();
     let mut site = Site::with("gone", closed).await;
