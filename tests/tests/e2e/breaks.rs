@@ -24,7 +24,7 @@ const NOTICED: Duration = Duration::from_secs(45);
 /// While the tunnel is wanted, the agent is back within this after its network is.
 const BACK: Duration = Duration::from_secs(2);
 /// For a machine that is busy with other tests.
-const MARGIN: Duration = Duration::from_secs(4);
+const MARGIN: Duration = Duration::from_secs(6);
 /// A silence that a live stream must survive.
 const SILENCE: Duration = Duration::from_secs(10);
 /// What is moved, in both directions, where one packet of five is lost.
@@ -121,7 +121,12 @@ async fn cut_is_noticed_and_the_agent_is_back_with_its_network(cut: Cut) {
     assert_ended(open).await;
     assert_ended(waits).await;
     let tunnel = scene.gateway.admin.tunnel(EDGE).await;
-    assert_eq!((tunnel.state, tunnel.holds), (TunnelState::Idle, 0), "what they held is free");
+    let held = (tunnel.state, tunnel.holds);
+    assert_eq!(
+        held,
+        (TunnelState::Wanted, 1),
+        "what they held is free, and the listening connect still wants it"
+    );
 
     let restored = async {
         // Not at the moment of a question: the agent asks about once a second.
