@@ -151,9 +151,9 @@ struct Flags {
     json: Option<bool>,
 }
 
-/// The file: the flags by their names.
+/// The file: the flags by their names, with underscores as in the gateway's.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields)]
 struct File {
     join_token: Option<Secret<String>>,
     join_token_file: Option<PathBuf>,
@@ -282,7 +282,7 @@ mod tests {
         let (in_file, in_flag) = (token("file.test"), token("flag.test"));
         std::fs::write(&token_file, in_file.expose()).expect("written");
         let text = format!(
-            "join-token-file = {token_file:?}\ndata-dir = '/file'\nlog = 'debug'\njson = true\nexpose = ['a=h:1']\n"
+            "join_token_file = {token_file:?}\ndata_dir = '/file'\nlog = 'debug'\njson = true\nexpose = ['a=h:1']\n"
         );
         std::fs::write(&file, text).expect("written");
         let path = file.to_str().expect("UTF-8");
