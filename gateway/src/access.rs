@@ -10,6 +10,8 @@ mod tokens;
 
 use uuid::Uuid;
 
+use crate::domain::authority::{Reach, Role};
+
 pub use public_key::{OperatorKey, OperatorKeyError};
 pub use ssh_keys::{KnownKey, SshKeyError, SshKeys};
 pub use tokens::{NewToken, TokenError, Tokens};
@@ -24,13 +26,30 @@ pub struct Access {
     ssh_keys: SshKeys,
 }
 
-/// Somebody who showed a valid credential.
+/// Somebody who showed a valid credential, with what it allowed at that moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operator {
-    /// Label of the credential.
+    /// Of the user, or the label of a credential that is no user's.
     pub name: String,
-    /// Its id.
-    pub credential: Uuid,
+    /// Whose credential it is, if it is a user's.
+    pub user: Option<Uuid>,
+    /// What was shown.
+    pub credential: Credential,
+    /// What they may do.
+    pub role: Role,
+    /// To which edges.
+    pub reach: Reach,
+}
+
+/// What somebody showed, by its public id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Credential {
+    /// An API token.
+    Token(Uuid),
+    /// An SSH key.
+    SshKey(Uuid),
+    /// The cookie of a browser that signed in.
+    Session(Uuid),
 }
 
 impl Access {

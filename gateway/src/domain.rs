@@ -2,6 +2,7 @@
 //!
 //! | room | what lives there |
 //! | --- | --- |
+//! | [`authority`] | who may do what: roles, and the edges that they reach |
 //! | [`edge`] | what is durable: edge records, settings, API tokens |
 //! | [`tunnel`] | the life of one edge's tunnel |
 //! | [`instances`] | the agents of one edge: who is live, who is one too many |
@@ -15,6 +16,7 @@ use std::time::Instant;
 
 use edge::Timestamp;
 
+pub mod authority;
 pub mod edge;
 pub mod instances;
 pub mod refusal;

@@ -13,7 +13,8 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::public_key::canonical;
-use super::{MAX_LABEL, Operator, OperatorKey, OperatorKeyError, is_label};
+use super::{Credential, MAX_LABEL, Operator, OperatorKey, OperatorKeyError, is_label};
+use crate::domain::authority::{Reach, Role};
 use crate::domain::edge::{Change, SshKey};
 use crate::store::{Store, StoreError};
 
@@ -133,7 +134,7 @@ impl SshKeys {
     pub fn owner(&self, key: &PublicKey) -> Option<Operator> {
         let keys = self.read();
         let KnownKey { record, .. } = keys.get(&canonical(key.key_data())?)?;
-        Some(Operator { name: record.label.clone(), credential: record.id })
+        Some(operator(record))
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<String, KnownKey>> {
@@ -142,6 +143,17 @@ impl SshKeys {
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<String, KnownKey>> {
         self.inner.by_key.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a key's owner may: use every edge, and change nothing.
+fn operator(record: &SshKey) -> Operator {
+    Operator {
+        name: record.label.clone(),
+        user: None,
+        credential: Credential::SshKey(record.id),
+        role: Role::Operator,
+        reach: Reach::all(),
     }
 }
 
@@ -186,7 +198,7 @@ mod tests {
         let key = public_key();
         assert_eq!(keys.owner(&key), None);
         let added = keys.add("Ada", &line(&key)).await.expect("a good key").record;
-        let operator = Operator { name: "Ada".into(), credential: added.id };
+        let operator = operator(&added);
         let mut shown = key.clone();
         shown.set_comment("another comment");
         assert_eq!(keys.owner(&shown), Some(operator.clone()));
@@ -208,8 +220,8 @@ mod tests {
         let line = line(&key);
         let (one, two) = tokio::join!(keys.add("Ada", &line), keys.add("Grace", &line));
         let first = one.expect("the first");
-        let Operator { credential, .. } = keys.owner(&key).expect("it is known");
-        assert_eq!(credential, first.record.id);
+        let owner = keys.owner(&key).expect("it is known");
+        assert_eq!(owner.credential, Credential::SshKey(first.record.id));
         match two.expect_err("there is one already") {
             SshKeyError::Known { id, label } => assert_eq!((id, label), (first.record.id, "Ada".to_owned())),
             other => panic!("{other}"),

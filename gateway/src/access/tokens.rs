@@ -16,7 +16,8 @@ use shared::secret::Secret;
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use super::{MAX_LABEL, Operator, is_label};
+use super::{Credential, MAX_LABEL, Operator, is_label};
+use crate::domain::authority::{Reach, Role};
 use crate::domain::edge::{ApiToken, Change};
 use crate::store::{Store, StoreError};
 
@@ -131,7 +132,13 @@ impl Tokens {
             return None;
         }
         let tokens = self.read();
-        tokens.get(&digest(token)).map(|token| Operator { name: token.label.clone(), credential: token.id })
+        tokens.get(&digest(token)).map(|token| Operator {
+            name: token.label.clone(),
+            user: None,
+            credential: Credential::Token(token.id),
+            role: Role::Admin,
+            reach: Reach::all(),
+        })
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<KeyDigest, ApiToken>> {
