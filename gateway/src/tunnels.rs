@@ -220,6 +220,15 @@ impl Tunnels {
         self.change(Request::Dissociate { edge: name.clone() }).await
     }
 
+    /// Gives the edge a new key, frees the binding and closes the tunnel; durable before it returns. The old key is worth
+    /// nothing from then on.
+    pub async fn rotate(&self, name: &EdgeName) -> Result<NewEdge, AdminError> {
+        let endpoint = self.edge(name).await?.endpoint_id;
+        let key = EdgeKey::random();
+        self.change(Request::Rotate { edge: name.clone(), key: key.digest() }).await?;
+        Ok(NewEdge { endpoint, name: name.clone(), key })
+    }
+
     /// Deletes the edge, revokes its key and closes its tunnel; durable before it returns.
     pub async fn delete_edge(&self, name: &EdgeName) -> Result<(), AdminError> {
         self.change(Request::Delete { edge: name.clone() }).await

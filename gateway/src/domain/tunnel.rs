@@ -93,7 +93,7 @@ pub enum Event {
     },
     /// An operator wants it closed.
     Lower,
-    /// The edge is deleted or dissociated.
+    /// The edge is deleted or dissociated, or its key is rotated.
     Revoke,
     /// An instance checked in while the tunnel was wanted: these are its credentials.
     Offer {

@@ -29,6 +29,7 @@ pub fn routes() -> Router<Arc<ApiState>> {
         .route("/edges", post(edges::create).get(edges::list))
         .route("/edges/{edge}", get(edges::show).patch(edges::change).delete(edges::delete))
         .route("/edges/{edge}/dissociate", post(edges::dissociate))
+        .route("/edges/{edge}/rotate", post(edges::rotate))
         .route("/edges/{edge}/tunnel", post(edges::raise).get(edges::tunnel).delete(edges::lower))
         .route("/edges/{edge}/offer", post(offers::create).delete(offers::revoke))
         .route("/edges/{edge}/snapshot", get(snapshots::show).post(snapshots::take))

@@ -32,7 +32,8 @@ pub struct CreateEdge {
     pub tags: Vec<String>,
 }
 
-/// The 201 to [`CreateEdge`]. The only answer that shows the key and the join token.
+/// The 201 to [`CreateEdge`], and the answer to `POST /api/v1/edges/{edge}/rotate`: the only ones that show the key and
+/// the join token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EdgeCreated {
     /// As asked for.

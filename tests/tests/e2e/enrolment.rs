@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use hyper::Method;
 use shared::id::{EdgeId, EdgeKey};
-use shared::wire::admin::EdgeStatus;
+use shared::wire::admin::{EdgeCreated, EdgeStatus};
 use shared::wire::check_in::{Answer, CheckIn, Need, PROTOCOL_VERSION};
 use tests::agent::AgentOptions;
 use tests::fakes::tcp::{Tcp, assert_echo};
@@ -101,6 +101,28 @@ async fn deleting_an_edge_revokes_its_agent_and_closes_its_open_tunnel() {
     ghost.check_in(&Liar::hello(&[])).await.problem(401);
     site.gateway.kill_and_resume().await;
     ghost.check_in(&Liar::hello(&[])).await.problem(401);
+}
+
+#[tokio::test]
+async fn rotated_key_is_worth_nothing_and_the_new_join_token_brings_the_site_back() {
+    let mut site = Site::start(&[]).await;
+    site.open_tunnel().await;
+    let ghost = Liar::new(site.http(), &site.edge);
+    let answer =
+        site.gateway.admin.call(Method::POST, &format!("/api/v1/edges/{EDGE}/rotate")).await.expect(200);
+    assert_eq!(answer.headers["cache-control"], "no-store");
+    let rotated: EdgeCreated = answer.json();
+    assert_eq!(rotated.endpoint_id, site.edge.endpoint_id);
+    assert_ne!(rotated.key, site.edge.key);
+    site.agent.log().wait_for("no edge has this key", SOON).await;
+    ghost.check_in(&Liar::hello(&[])).await.problem(401);
+    site.gateway.kill_and_resume().await;
+    ghost.check_in(&Liar::hello(&[])).await.problem(401);
+    assert!(!site.gateway.admin.edge(EDGE).await.bound);
+
+    let newcomer = AgentOptions::joining(&rotated).start();
+    site.gateway.admin.wait_online(EDGE).await;
+    assert!(!newcomer.log().contains("no edge has this key"));
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ pub(super) enum Pending {
     Create { token: Token, record: EdgeRecord },
     /// Changed fields of an edge; `renamed` is a name that was reserved for it.
     Update { token: Token, record: EdgeRecord, renamed: Option<EdgeName> },
-    /// The binding is freed.
+    /// The binding is freed, perhaps with a new key.
     Dissociate { token: Token, record: EdgeRecord },
     /// The edge goes.
     Delete { token: Token, endpoint: shared::id::EndpointId },
@@ -68,6 +68,7 @@ impl Registry {
             Request::Settings { change } => self.change_settings(token, change, out),
             Request::Update { ref edge, .. }
             | Request::Dissociate { ref edge }
+            | Request::Rotate { ref edge, .. }
             | Request::AllowKey { ref edge, .. }
             | Request::RevokeStock { ref edge }
             | Request::Delete { ref edge } => {
@@ -130,14 +131,10 @@ impl Registry {
                 batch.push(Change::PutEdge(record.clone()));
                 (Pending::Update { token, record, renamed }, batch)
             }
-            Request::Dissociate { .. } => {
-                record.bound = None;
-                record.stock_key = None;
-                let batch = vec![Change::PutEdge(record.clone())];
-                self.retire_one_time(endpoint);
-                // The tunnel goes at once: whoever had the binding has no business here any more.
-                self.on_tunnel(endpoint, tunnel::Event::Revoke, now, out);
-                (Pending::Dissociate { token, record }, batch)
+            Request::Dissociate { .. } => self.dissociation(token, record, now, out),
+            Request::Rotate { key, .. } => {
+                record.key = key;
+                self.dissociation(token, record, now, out)
             }
             Request::AllowKey { key, .. } => {
                 record.stock_key = Some(key);
@@ -164,6 +161,22 @@ impl Registry {
         let ticket = self.commit(pending, batch, out);
         self.edges.get_mut(&endpoint).expect("it was there").busy = Some(ticket);
         Ok(())
+    }
+
+    fn dissociation(
+        &mut self,
+        token: Token,
+        mut record: EdgeRecord,
+        now: Now,
+        out: &mut Vec<Command>,
+    ) -> (Pending, Vec<Change>) {
+        record.bound = None;
+        record.stock_key = None;
+        let batch = vec![Change::PutEdge(record.clone())];
+        self.retire_one_time(record.endpoint);
+        // The tunnel goes at once: whoever had the binding has no business here any more.
+        self.on_tunnel(record.endpoint, tunnel::Event::Revoke, now, out);
+        (Pending::Dissociate { token, record }, batch)
     }
 
     fn change_settings(
@@ -307,6 +320,10 @@ impl Registry {
         if edge.record.name != record.name {
             self.by_name.remove(&edge.record.name);
             self.by_name.insert(record.name.clone(), record.endpoint);
+        }
+        if edge.record.key != record.key {
+            self.by_key.remove(&edge.record.key);
+            self.by_key.insert(record.key, record.endpoint);
         }
         if let Some(key) = &edge.record.stock_key {
             self.by_stock_key.remove(&key.fingerprint);

@@ -142,6 +142,13 @@ pub enum Request {
         /// Which edge.
         edge: EdgeName,
     },
+    /// Free the binding and give the edge a new key; digest of the one that was drawn by the driver.
+    Rotate {
+        /// Which edge.
+        edge: EdgeName,
+        /// Digest of its new key.
+        key: KeyDigest,
+    },
     /// Delete the edge.
     Delete {
         /// Which edge.

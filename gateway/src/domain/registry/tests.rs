@@ -455,6 +455,36 @@ fn dissociated_key_can_be_claimed_anew_by_another_and_not_used_by_the_first() {
 }
 
 #[test]
+fn rotated_key_is_dead_once_it_is_stored_and_the_new_one_can_be_claimed() {
+    let mut bench = Bench::new();
+    let first = bench.joined("shop");
+    let link = bench.open("shop", &first);
+    let key = EdgeKey::from_bytes([99; 32]);
+    bench.change(Request::Rotate { edge: name("shop"), key: key.digest() });
+    assert!(bench.take(|command| matches!(command, Command::Close { link: of, .. } if *of == link)));
+    let parked = bench.send(&first, first.hello());
+    bench.commit(Ok(()));
+    assert!(matches!(bench.changes.pop(), Some((_, Ok(())))));
+    assert!(bench.answer(parked).is_some(), "who asked meanwhile is answered");
+    assert!(matches!(bench.check_in(&first, CheckIn::default()), Err(CheckInRefusal::UnknownKey)));
+    let second = Agent::new(key);
+    let token = bench.send(&second, second.hello());
+    bench.commit(Ok(()));
+    assert!(matches!(bench.answer(token), Some(Ok(_))));
+    assert_eq!(bench.registry.by_key.len(), 1, "nothing is left of the old key");
+}
+
+#[test]
+fn rotation_that_could_not_be_stored_leaves_the_old_key_in_force() {
+    let mut bench = Bench::new();
+    let agent = bench.joined("shop");
+    bench.change(Request::Rotate { edge: name("shop"), key: KeyDigest([99; 32]) });
+    bench.commit(full());
+    assert!(matches!(bench.changes.pop(), Some((_, Err(AdminError::Store(StoreError::Full))))));
+    assert!(bench.check_in(&agent, CheckIn::default()).is_ok());
+}
+
+#[test]
 fn name_belongs_to_one_edge_also_while_its_creation_is_being_stored() {
     let mut bench = Bench::new();
     bench.create("shop");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, LOCATION};
+use http::header::{CACHE_CONTROL, HeaderName, LOCATION};
 use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 use shared::fingerprint::HostKeyFingerprint;
@@ -17,7 +17,7 @@ use crate::http::body::{Json, Path, Query};
 use crate::http::commands::commands;
 use crate::http::peer::{Arrival, Peer};
 use crate::http::problem::{Code, Problem, Result};
-use crate::tunnels::EdgeQuery;
+use crate::tunnels::{EdgeQuery, NewEdge};
 
 /// Edges of a page where the query names no limit.
 const DEFAULT_LIMIT: usize = 100;
@@ -42,29 +42,36 @@ pub(super) async fn create(
     Json(new): Json<admin::CreateEdge>,
 ) -> Result<Response> {
     let edge = state.tunnels.create_edge(new).await?;
-    let api_url = state.public.api_url(peer, &arrival);
+    let location = HeaderValue::try_from(format!("/api/v1/edges/{}", edge.name))
+        .expect("a DNS label has no character that a header could not have");
+    let created = enrolment(&state, edge, peer, &arrival);
+    Ok((StatusCode::CREATED, [NO_STORE, (LOCATION, location)], axum::Json(created)).into_response())
+}
+
+/// The answer shows a secret.
+const NO_STORE: (HeaderName, HeaderValue) = (CACHE_CONTROL, HeaderValue::from_static("no-store"));
+
+/// What the agent of this edge needs, for somebody who came as `peer` by `arrival`.
+fn enrolment(state: &ApiState, edge: NewEdge, peer: Peer, arrival: &Arrival) -> admin::EdgeCreated {
+    let api_url = state.public.api_url(peer, arrival);
     // Over plain HTTP there is no key to pin.
     let tls_pins = if api_url.starts_with("https://") { state.tls_pins.clone() } else { Vec::new() };
     let token = JoinToken {
         api_url,
-        ssh: state.public.ssh(&arrival),
+        ssh: state.public.ssh(arrival),
         key: edge.key.clone(),
         host_keys: state.host_keys.iter().map(HostKeyFingerprint::of).collect(),
         tls_pins,
     };
     let (token, edge_id) = (token.expose(), EdgeId::random());
-    let location = HeaderValue::try_from(format!("/api/v1/edges/{}", edge.name))
-        .expect("a DNS label has no character that a header could not have");
-    let created = admin::EdgeCreated {
+    admin::EdgeCreated {
         name: edge.name,
         endpoint_id: edge.endpoint,
         edge_id: edge_id.to_string(),
         key: edge.key.expose(),
         commands: commands(&token, &edge_id),
         join_token: token,
-    };
-    let headers = [(CACHE_CONTROL, HeaderValue::from_static("no-store")), (LOCATION, location)];
-    Ok((StatusCode::CREATED, headers, axum::Json(created)).into_response())
+    }
 }
 
 /// `GET /edges`.
@@ -115,6 +122,18 @@ pub(super) async fn dissociate(
 ) -> Result<StatusCode> {
     state.tunnels.dissociate(&edge).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /edges/{edge}/rotate`.
+pub(super) async fn rotate(
+    State(state): State<Arc<ApiState>>,
+    peer: Peer,
+    arrival: Arrival,
+    Path(edge): Path<EdgeName>,
+) -> Result<Response> {
+    let edge = state.tunnels.rotate(&edge).await?;
+    let rotated = enrolment(&state, edge, peer, &arrival);
+    Ok(([NO_STORE], axum::Json(rotated)).into_response())
 }
 
 /// `POST /edges/{edge}/tunnel`.
