@@ -3,7 +3,8 @@
 //! | room | what lives there |
 //! | --- | --- |
 //! | [`problem`] | every error's way out; the one file that knows their status codes |
-//! | [`auth`] | the layer in front of the admin API that asks for a token |
+//! | [`operation`], [`guard`] | what can be asked and who may: one table, and the check in front of every handler |
+//! | [`credentials`] | what goes wrong with operators' credentials, as problems |
 //! | [`listener`] | the port itself: TLS and plain HTTP, limits, an orderly end |
 //! | [`connection`] | the connection under HTTP, which an upgraded stream gets back |
 //! | [`peer`], [`public`] | who sent a request and by which address; which addresses we tell others |
@@ -12,17 +13,19 @@
 //! | [`proxy`], [`stream`], [`upgraded`] | services through their tunnels: HTTP, and any bytes |
 //! | [`body`], [`snapshot`] | taking in bodies and snapshots within bounds |
 //!
-//! The rule: whatever is below `/api/v1/` needs an API token, unknown paths included, unless [`router`] puts it beside
-//! the admin API by name. Handlers hold no state and take no lock across an await: what they know is in [`ApiState`].
+//! The rule: every route is a row of [`operations`], which says who may ask; whatever else is below `/api/v1/` is told to
+//! operators only. Handlers hold no state and take no lock across an await: what they know is in [`ApiState`].
 
 mod admin;
-pub mod auth;
 mod body;
 mod check_in;
 mod commands;
 pub mod connection;
+mod credentials;
+mod guard;
 pub mod listener;
 mod offer;
+pub mod operation;
 pub mod peer;
 pub mod problem;
 mod proxy;
@@ -36,9 +39,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, post};
+use axum::routing::any;
 use axum::{Json, Router};
 use http::StatusCode;
 use russh::keys::PublicKey;
@@ -46,9 +49,11 @@ use shared::fingerprint::TlsFingerprint;
 use shared::wire::{self, admin as json};
 
 use crate::access::Access;
+use crate::domain::authority::Role;
 use crate::readiness::Readiness;
 use crate::store::Store;
 use crate::tunnels::Tunnels;
+use operation::{Needs, Operation};
 use public::PublicAddresses;
 
 /// What the handlers know.
@@ -71,25 +76,54 @@ pub struct ApiState {
     pub readiness: Readiness,
 }
 
+/// Largest JSON body of an operator: an edge with all its tags takes a few KiB.
+const MAX_BODY: usize = 64 * 1024;
+
+/// Everything that port 9000 answers.
+pub fn operations() -> Vec<Operation> {
+    use operation::{every, get, post};
+    let everywhere = vec![
+        get("health.live", "/healthz", Needs::Nothing, healthz, "Whether the process answers"),
+        get("health.ready", "/readyz", Needs::Nothing, readyz, "Whether every part can do its work"),
+        post("agent.check-in", CHECK_IN, Needs::Nothing, check_in::check_in, "An agent asks if it is needed"),
+        post(
+            "agent.snapshot",
+            SNAPSHOT,
+            Needs::Nothing,
+            check_in::put_snapshot,
+            "An agent leaves a snapshot",
+        ),
+        every(
+            "service.proxy",
+            PROXY,
+            USE,
+            proxy::add_slash,
+            "A service's HTTP, without the slash of its root",
+        ),
+        every("service.proxy", PROXY_ROOT, USE, proxy::proxy, "A service's HTTP, its root"),
+        every("service.proxy", PROXY_PATH, USE, proxy::proxy, "A service's HTTP"),
+        get("service.stream", STREAM, USE, stream::stream, "A service's bytes as they are"),
+    ];
+    everywhere.into_iter().chain(admin::operations()).collect()
+}
+
+const CHECK_IN: &str = wire::check_in::PATH;
+const SNAPSHOT: &str = wire::check_in::SNAPSHOT_PATH;
+const PROXY: &str = "/api/v1/edges/{edge}/services/{service}/proxy";
+const PROXY_ROOT: &str = "/api/v1/edges/{edge}/services/{service}/proxy/";
+const PROXY_PATH: &str = "/api/v1/edges/{edge}/services/{service}/proxy/{*path}";
+const STREAM: &str = "/api/v1/edges/{edge}/services/{service}/stream";
+/// Of whoever uses an edge.
+const USE: Needs = Needs::Edge(Role::Operator);
+
 /// All of port 9000. Every request must carry a [`peer::Peer`].
 pub fn router(state: ApiState) -> Router {
     let state = Arc::new(state);
-    let admin = admin::routes()
-        .route("/edges/{edge}/services/{service}/proxy", any(proxy::add_slash))
-        .route("/edges/{edge}/services/{service}/proxy/", any(proxy::proxy))
-        .route("/edges/{edge}/services/{service}/proxy/{*path}", any(proxy::proxy))
-        .route("/edges/{edge}/services/{service}/stream", get(stream::stream))
+    operation::router(operations(), &state)
+        .route("/api/v1/", any(guard::unknown_path))
+        .route("/api/v1/{*path}", any(guard::unknown_path))
         .fallback(problem::not_found)
-        .method_not_allowed_fallback(problem::method_not_allowed)
-        .layer(from_fn_with_state(state.access.clone(), auth::require_token));
-    Router::new()
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .route(wire::check_in::PATH, post(check_in::check_in))
-        .route(wire::check_in::SNAPSHOT_PATH, post(check_in::put_snapshot))
-        .nest("/api/v1", admin)
-        .fallback(problem::not_found)
-        .method_not_allowed_fallback(problem::method_not_allowed)
+        .method_not_allowed_fallback(guard::unknown_method)
         .layer(from_fn(problem::observe))
         .with_state(state)
 }

@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::domain::Now;
+use crate::domain::authority::Reach;
 use crate::domain::edge::{Records, Settings, Timestamp};
 pub use crate::domain::refusal::{AdminError, CheckInRefusal, OpenError};
 use crate::domain::registry::{self, Command, Decision, Event, Registry, Request, Ticket, Token};
@@ -78,8 +79,10 @@ pub struct NewOffer {
 }
 
 /// Which edges `GET /api/v1/edges` lists.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct EdgeQuery {
+    /// Only those that whoever asks may see.
+    pub reach: Reach,
     /// Part of a name or a whole tag.
     pub text: Option<String>,
     /// Only those with this status.
@@ -188,6 +191,7 @@ impl Tunnels {
             let registry = &task.registry;
             let mut found = registry
                 .edges_after(query.after.as_ref())
+                .filter(|edge| query.reach.covers(&edge.record.tags))
                 .filter(|edge| query.text.as_deref().is_none_or(|text| matches(&edge.record, text)))
                 .filter(|edge| query.status.is_none_or(|status| view::status(registry, edge, now) == status));
             let edges: Vec<_> =
@@ -202,6 +206,13 @@ impl Tunnels {
     pub async fn edge(&self, name: &EdgeName) -> Result<admin::Edge, AdminError> {
         let name = name.clone();
         self.ask(move |task, now| Ok(view::edge(&task.registry, task.registry.edge(&name)?, now))).await
+    }
+
+    /// Whether there is such an edge within `reach`.
+    pub async fn reaches(&self, name: &EdgeName, reach: Reach) -> bool {
+        let name = name.clone();
+        self.ask(move |task, _| task.registry.edge(&name).is_ok_and(|edge| reach.covers(&edge.record.tags)))
+            .await
     }
 
     /// Changes an edge; durable before it returns.

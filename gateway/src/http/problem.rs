@@ -11,6 +11,8 @@
 //! | 401 | `unknown-key` | an agent shows a key that no edge has |
 //! | 403 | `bound-to-another` | an agent shows a key that is bound to another edge ID |
 //! | 403 | `plain-http-refused` | plain HTTP from where the gateway does not take it |
+//! | 403 | `not-allowed` | the operator's role does not include this, or their tags do not |
+//! | 403 | `out-of-reach` | somebody who is bound to tags would make or leave an edge without one of them |
 //! | 404 | `not-found` | no such path |
 //! | 404 | `edge-not-found`, `service-not-found`, `snapshot-not-found`, `token-not-found`, `ssh-key-not-found` | no such thing |
 //! | 405 | `method-not-allowed` | the path exists, with other methods (see `allow`) |
@@ -67,6 +69,8 @@ pub enum Code {
     UnknownKey,
     BoundToAnother,
     PlainHttpRefused,
+    NotAllowed,
+    OutOfReach,
     NotFound,
     EdgeNotFound,
     ServiceNotFound,
@@ -110,6 +114,8 @@ impl Code {
             Self::PlainHttpRefused => {
                 (S::FORBIDDEN, "plain-http-refused", "Plain HTTP is not taken from here")
             }
+            Self::NotAllowed => (S::FORBIDDEN, "not-allowed", "The role or reach does not allow it"),
+            Self::OutOfReach => (S::FORBIDDEN, "out-of-reach", "The edge would be out of reach"),
             Self::NotFound => (S::NOT_FOUND, "not-found", "There is nothing at this path"),
             Self::EdgeNotFound => (S::NOT_FOUND, "edge-not-found", "There is no such edge"),
             Self::ServiceNotFound => (S::NOT_FOUND, "service-not-found", "The edge has no such service"),

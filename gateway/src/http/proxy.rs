@@ -90,10 +90,10 @@ struct Target {
 }
 
 impl Target {
-    /// Reads a URI whose `/api/v1` was taken off.
+    /// Reads the URI of a request for a service.
     fn of(uri: &Uri) -> Result<Self> {
-        let mut parts = uri.path().splitn(7, '/');
-        let (edge, service) = (parts.nth(2).unwrap_or_default(), parts.nth(1).unwrap_or_default());
+        let mut parts = uri.path().splitn(9, '/');
+        let (edge, service) = (parts.nth(4).unwrap_or_default(), parts.nth(1).unwrap_or_default());
         let rest = parts.nth(1).unwrap_or_default();
         let invalid = |detail: String| Problem::new(Code::InvalidRequest, detail);
         let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();

@@ -492,7 +492,8 @@ async fn a_panic_of_a_handler_is_an_internal_problem() {
     async fn broken() {
         panic!("a defect");
     }
-    let router: Router = Router::new().route("/", get(broken)).layer(from_fn(problem::observe));
+    let router: Router =
+        Router::new().route("/", axum::routing::get(broken)).layer(from_fn(problem::observe));
     let bench = Bench { router, ..Bench::new().await };
     let answer = bench.get("/").await;
     assert_eq!(answer.problem(), (500, "internal".into()));

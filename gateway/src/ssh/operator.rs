@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 use super::agent::Wires;
 use super::listing;
 use crate::access::Operator;
+use crate::domain::authority::Role;
 use crate::domain::refusal::OpenError;
 use crate::link::Stream;
 use crate::tunnels::{EdgeQuery, Tunnels};
@@ -95,8 +96,10 @@ impl Operating {
     pub(super) fn list(&mut self, channel: ChannelId) {
         let Some(SessionChannel { channel, terminal }) = self.sessions.remove(&channel) else { return };
         let tunnels = self.streams.tunnels.clone();
+        let reach = self.operator.reach.clone();
         tokio::spawn(async move {
-            let page = tunnels.edges(EdgeQuery { limit: listing::MOST, ..EdgeQuery::default() }).await;
+            let query = EdgeQuery { reach, text: None, status: None, after: None, limit: listing::MOST };
+            let page = tunnels.edges(query).await;
             say(channel, listing::text(&page, terminal), 0).await;
         });
     }
@@ -147,6 +150,12 @@ impl Destination {
         Self::named(path.strip_prefix('/').unwrap_or(path))
     }
 
+    fn edge(&self) -> &EdgeName {
+        match self {
+            Self::Service(edge, _) | Self::Port(edge, _) => edge,
+        }
+    }
+
     fn named(text: &str) -> Option<Self> {
         let (service, edge) = text.split_once('.')?;
         Some(Self::Service(edge.parse().ok()?, service.parse().ok()?))
@@ -174,7 +183,12 @@ impl Streams {
             reply.reject(failure(reason.to_owned())).await;
             return;
         };
-        let (edge, service, stream) = match self.open(destination).await {
+        if operator.role < Role::Operator {
+            let reason = format!("the role {} may look at edges only; ask an admin", operator.role);
+            reply.reject(failure(reason)).await;
+            return;
+        }
+        let (edge, service, stream) = match self.open(&operator, destination).await {
             Ok(opened) => opened,
             Err(error) => {
                 tracing::debug!(operator = %operator.name, %error, "a forward was refused");
@@ -189,7 +203,15 @@ impl Streams {
         tracing::debug!(operator = %operator.name, %edge, %service, received, sent, orderly, "stream ended");
     }
 
-    async fn open(&self, destination: Destination) -> Result<(EdgeName, ServiceName, Stream), OpenError> {
+    async fn open(
+        &self,
+        operator: &Operator,
+        destination: Destination,
+    ) -> Result<(EdgeName, ServiceName, Stream), OpenError> {
+        let edge = destination.edge();
+        if !self.tunnels.reaches(edge, operator.reach.clone()).await {
+            return Err(OpenError::NoSuchEdge(edge.clone()));
+        }
         let (edge, service) = match destination {
             Destination::Service(edge, service) => (edge, service),
             Destination::Port(edge, port) => {

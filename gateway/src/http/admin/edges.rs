@@ -12,6 +12,7 @@ use shared::id::{EdgeId, EdgeName};
 use shared::join_token::JoinToken;
 use shared::wire::admin;
 
+use crate::access::Operator;
 use crate::http::ApiState;
 use crate::http::body::{Json, Path, Query};
 use crate::http::commands::commands;
@@ -39,8 +40,10 @@ pub(super) async fn create(
     State(state): State<Arc<ApiState>>,
     peer: Peer,
     arrival: Arrival,
+    operator: Operator,
     Json(new): Json<admin::CreateEdge>,
 ) -> Result<Response> {
+    stays_in_reach(&operator, &new.tags)?;
     let edge = state.tunnels.create_edge(new).await?;
     let location = HeaderValue::try_from(format!("/api/v1/edges/{}", edge.name))
         .expect("a DNS label has no character that a header could not have");
@@ -77,6 +80,7 @@ fn enrolment(state: &ApiState, edge: NewEdge, peer: Peer, arrival: &Arrival) -> 
 /// `GET /edges`.
 pub(super) async fn list(
     State(state): State<Arc<ApiState>>,
+    operator: Operator,
     Query(query): Query<ListQuery>,
 ) -> Result<axum::Json<admin::EdgePage>> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
@@ -85,7 +89,7 @@ pub(super) async fn list(
         return Err(Problem::new(Code::InvalidRequest, detail));
     }
     let text = query.q.filter(|text| !text.is_empty());
-    let query = EdgeQuery { text, status: query.status, after: query.after, limit };
+    let query = EdgeQuery { reach: operator.reach, text, status: query.status, after: query.after, limit };
     Ok(axum::Json(state.tunnels.edges(query).await))
 }
 
@@ -101,8 +105,12 @@ pub(super) async fn show(
 pub(super) async fn change(
     State(state): State<Arc<ApiState>>,
     Path(edge): Path<EdgeName>,
+    operator: Operator,
     Json(change): Json<admin::ChangeEdge>,
 ) -> Result<axum::Json<admin::Edge>> {
+    if let Some(tags) = &change.tags {
+        stays_in_reach(&operator, tags)?;
+    }
     Ok(axum::Json(state.tunnels.change_edge(&edge, change).await?))
 }
 
@@ -158,4 +166,13 @@ pub(super) async fn lower(
     Path(edge): Path<EdgeName>,
 ) -> Result<axum::Json<admin::Tunnel>> {
     Ok(axum::Json(state.tunnels.lower(&edge).await?))
+}
+
+/// Nobody makes an edge that they could not see, and nobody gives one away by its tags.
+fn stays_in_reach(operator: &Operator, tags: &[String]) -> Result<()> {
+    if operator.reach.covers(tags) {
+        return Ok(());
+    }
+    let detail = "you are bound to tags; give the edge one of yours, or you would not reach it";
+    Err(Problem::new(Code::OutOfReach, detail))
 }

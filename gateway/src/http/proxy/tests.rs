@@ -11,7 +11,7 @@ use super::*;
 
 /// Room in each pipe: small, so that whatever is buffered beyond it shows.
 const PIPE: usize = 4 * 1024;
-const PATH: &str = "/edges/shop-17/services/web/proxy";
+const PATH: &str = "/api/v1/edges/shop-17/services/web/proxy";
 
 /// A client's and a service's raw ends, with an HTTP server and the proxy between them.
 struct Bench {
@@ -352,9 +352,9 @@ async fn a_service_may_take_its_time() {
 #[test]
 fn only_names_can_be_in_the_path() {
     for (path, code) in [
-        ("/edges/Shop/services/web/proxy/", Some(Code::InvalidRequest)),
-        ("/edges/shop/services/w%65b/proxy/", Some(Code::InvalidRequest)),
-        ("/edges/shop/services/web/proxy/edges/x/services/y/proxy/", None),
+        ("/api/v1/edges/Shop/services/web/proxy/", Some(Code::InvalidRequest)),
+        ("/api/v1/edges/shop/services/w%65b/proxy/", Some(Code::InvalidRequest)),
+        ("/api/v1/edges/shop/services/web/proxy/edges/x/services/y/proxy/", None),
     ] {
         let target = Target::of(&path.parse().expect("a URI"));
         assert_eq!(target.as_ref().err().map(Problem::code), code, "{path}");

@@ -1,0 +1,134 @@
+//! One thing that a client may ask of port 9000, with who may ask it: a row of the table from which the router, the
+//! guard in front of every handler, the test of every pair of route and role, the API's document and the audit log's
+//! names come.
+//!
+//! The rule: a handler is reached through its operation only, and an operation has no default for who may: a route
+//! that nobody thought about does not compile. The table itself is split by room; [`super::operations`] joins it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::handler::Handler;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{MethodFilter, MethodRouter, any, on};
+use http::Method;
+
+use super::guard::{self, Guard};
+use super::{ApiState, MAX_BODY};
+use crate::domain::authority::Role;
+
+/// Who may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Anybody at all: health, signing in. Agents' requests too, which carry credentials of another kind that their
+    /// handlers check.
+    Nothing,
+    /// Whoever is signed in: about themselves.
+    Anybody,
+    /// This role. The handler itself leaves out what is not within the operator's reach: lists, and what is to be made.
+    Edges(Role),
+    /// This role, and `{edge}` of the path within reach. An edge that is not does not exist, for all that the answer
+    /// tells.
+    Edge(Role),
+    /// This role over every edge: what concerns the gateway as a whole.
+    Gateway(Role),
+}
+
+/// A row of the table.
+pub struct Operation {
+    /// Stable name, for the audit log and the API's document: `edge.create`.
+    pub id: &'static str,
+    /// `None` is every method: a service's own.
+    pub method: Option<Method>,
+    /// Path with its parameters in braces.
+    pub path: &'static str,
+    /// A line for people.
+    pub summary: &'static str,
+    /// Who may.
+    pub needs: Needs,
+    route: MethodRouter<Arc<ApiState>>,
+}
+
+/// An operation that answers `method` at `path`.
+fn operation<H, T>(
+    (id, method): (&'static str, Method),
+    path: &'static str,
+    needs: Needs,
+    handler: H,
+    summary: &'static str,
+) -> Operation
+where
+    H: Handler<T, Arc<ApiState>>,
+    T: 'static,
+{
+    let filter = MethodFilter::try_from(method.clone()).expect("the table has methods that axum knows");
+    Operation { id, method: Some(method), path, summary, needs, route: on(filter, handler) }
+}
+
+macro_rules! constructors {
+    ($($(#[$meta:meta])* $name:ident = $method:ident;)*) => {$(
+        $(#[$meta])*
+        pub fn $name<H, T>(
+            id: &'static str,
+            path: &'static str,
+            needs: Needs,
+            handler: H,
+            summary: &'static str,
+        ) -> Operation
+        where
+            H: Handler<T, Arc<ApiState>>,
+            T: 'static,
+        {
+            operation((id, Method::$method), path, needs, handler, summary)
+        }
+    )*};
+}
+
+constructors! {
+    /// Reads; changes nothing. Answers HEAD as well.
+    get = GET;
+    /// Makes or does something.
+    post = POST;
+    /// Replaces something.
+    put = PUT;
+    /// Changes parts of something.
+    patch = PATCH;
+    /// Removes something.
+    delete = DELETE;
+}
+
+/// An operation for every method.
+pub fn every<H, T>(
+    id: &'static str,
+    path: &'static str,
+    needs: Needs,
+    handler: H,
+    summary: &'static str,
+) -> Operation
+where
+    H: Handler<T, Arc<ApiState>>,
+    T: 'static,
+{
+    Operation { id, method: None, path, summary, needs, route: any(handler) }
+}
+
+/// The router of these operations, each behind its guard.
+pub fn router(operations: Vec<Operation>, state: &Arc<ApiState>) -> Router<Arc<ApiState>> {
+    operations.into_iter().fold(Router::new(), |router, operation| {
+        let guard = Guard {
+            state: Arc::clone(state),
+            id: operation.id,
+            path: operation.path,
+            needs: operation.needs,
+        };
+        let (guard, limit) = (from_fn_with_state(guard, guard::admit), DefaultBodyLimit::max(MAX_BODY));
+        let route = match operation.method {
+            Some(_) => operation.route.route_layer(guard).route_layer(limit),
+            // What takes every method has no route of a single one, which `route_layer` asks for.
+            None => operation.route.layer::<_, Infallible>(guard).layer::<_, Infallible>(limit),
+        };
+        router.route(operation.path, route)
+    })
+}
