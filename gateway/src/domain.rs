@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`authority`] | who may do what: roles, and the edges that they reach |
 //! | [`edge`] | what is durable: edge records, settings, API tokens |
+//! | [`event`] | what happened to an edge, for whoever watches |
 //! | [`tunnel`] | the life of one edge's tunnel |
 //! | [`instances`] | the agents of one edge: who is live, who is one too many |
 //! | [`refusal`] | what is refused, and why |
@@ -18,6 +19,7 @@ use edge::Timestamp;
 
 pub mod authority;
 pub mod edge;
+pub mod event;
 pub mod instances;
 pub mod refusal;
 pub mod registry;

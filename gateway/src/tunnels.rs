@@ -34,6 +34,9 @@ use crate::link::{Closer, Hold, Link, OpenFailure, Stream};
 use crate::store::{SnapshotBlob, Store, StoreError};
 
 mod task;
+mod watch;
+
+pub use watch::{EventId, Numbered, Watch};
 
 /// Questions that may wait for the task. It answers tens of thousands a second; when this is full, askers wait.
 const QUEUE: usize = 4096;
@@ -173,7 +176,13 @@ impl Tunnels {
     /// Stores the snapshot and wakes whoever waits for one of this edge.
     pub async fn put_snapshot(&self, edge: EndpointId, snapshot: SnapshotBlob) -> Result<(), StoreError> {
         self.store.put_snapshot(edge, snapshot.clone()).await?;
-        self.ask(move |task, _| task.snapshot_arrived(edge, &snapshot)).await;
+        self.ask(move |task, now| {
+            task.run_commands(now, |registry, out| {
+                registry.snapshot_stored(edge, snapshot.instance, now, out);
+            });
+            task.snapshot_arrived(edge, &snapshot);
+        })
+        .await;
         Ok(())
     }
 
@@ -428,7 +437,11 @@ impl Tunnels {
 
     /// Takes no new work from now on. Streams that are live go on.
     pub async fn drain(&self) {
-        self.ask(|task, now| task.handle(Event::Drain, now)).await;
+        self.ask(|task, now| {
+            task.handle(Event::Drain, now);
+            task.events.end();
+        })
+        .await;
     }
 
     /// Closes every link that there is; how many that were.
@@ -440,6 +453,18 @@ impl Tunnels {
     pub async fn write_last_seen(&self) -> Result<(), StoreError> {
         let seen = self.ask(|task, _| task.registry.take_seen()).await;
         self.store.put_last_seen(seen).await
+    }
+
+    /// Watches what happens to edges. `after` is the last event that the watcher saw, if it saw any. `None` where as
+    /// many watch as may, or the gateway is shutting down.
+    pub async fn watch(&self, after: Option<EventId>) -> Option<Watch> {
+        self.ask(move |task, _| task.events.watch(after)).await
+    }
+
+    /// The last event that there was: who reads the state of edges after this call and then watches from here on has
+    /// missed nothing.
+    pub async fn last_event(&self) -> EventId {
+        self.ask(|task, _| task.events.last()).await
     }
 
     /// Streams that are live now, for the drain.

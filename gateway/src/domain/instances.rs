@@ -5,7 +5,7 @@
 //! within three intervals, and two agents that share an edge ID by mistake are noticed instead of taking turns.
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shared::id::InstanceId;
 use shared::wire::check_in::Hello;
@@ -98,6 +98,11 @@ impl Instances {
         self.all.iter().filter(move |instance| rule.is_live(instance, now))
     }
 
+    /// Until when one of them is live at least, if nobody checks in meanwhile.
+    pub fn silent_at(&self, rule: Rule) -> Option<Instant> {
+        self.all.iter().map(|instance| rule.silent_at(instance)).max()
+    }
+
     /// One of them.
     pub fn find(&self, id: InstanceId) -> Option<&Instance> {
         self.all.iter().find(|instance| instance.id == id)
@@ -128,16 +133,19 @@ pub struct Rule {
 
 impl Rule {
     fn is_live(self, instance: &Instance, now: Now) -> bool {
+        now.instant <= self.silent_at(instance)
+    }
+
+    fn silent_at(self, instance: &Instance) -> Instant {
         // What the instance was told counts where it is longer: it has not heard of the new interval yet.
         let interval = instance.told.map_or(self.interval, |told| told.max(self.interval));
-        now.instant.saturating_duration_since(instance.seen.instant) <= interval * LIVE_INTERVALS
+        instance.seen.instant + interval * LIVE_INTERVALS
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
-    use std::time::Instant;
 
     use shared::wire::check_in::TunnelState;
 

@@ -7,7 +7,7 @@
 //!
 //! What must always hold: every check-in, request, login and waiter is answered exactly once; nothing is answered as
 //! done before its commit; a name and a key belong to one edge; an edge without deadline is not in the index, and a tick
-//! touches due edges only.
+//! touches due edges only; whatever happened to an edge is published, in order, after it is so.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -31,6 +31,8 @@ pub use stock::{OneTime, Terms};
 mod changes;
 mod check_in;
 mod messages;
+mod news;
+mod presence;
 mod stock;
 #[cfg(test)]
 mod tests;
@@ -66,6 +68,12 @@ pub struct Edge {
     parked: VecDeque<Event>,
     /// Where it stands in the index.
     due: Option<Instant>,
+    /// Whether an agent is there, as was told last.
+    presence: presence::Presence,
+    /// Since when its tunnel is open.
+    opened: Option<Instant>,
+    /// How often it was told that the present wish for a tunnel was offered or failed.
+    retries_told: u8,
 }
 
 /// All edges.
@@ -79,6 +87,7 @@ pub struct Registry {
     by_stock_key: HashMap<HostKeyFingerprint, EndpointId>,
     waiters: HashMap<WaiterId, Waiter>,
     deadlines: BTreeSet<(Instant, EndpointId)>,
+    rounds: presence::Rounds,
     settings: Settings,
     pending: HashMap<Ticket, changes::Pending>,
     /// Names that a change under way will take.
@@ -105,6 +114,7 @@ impl Registry {
             by_stock_key: HashMap::new(),
             waiters: HashMap::new(),
             deadlines: BTreeSet::new(),
+            rounds: presence::Rounds::new(now.instant),
             settings: records.settings,
             pending: HashMap::new(),
             reserved: HashSet::new(),
@@ -121,6 +131,9 @@ impl Registry {
         for (endpoint, at) in records.last_seen {
             if let Some(edge) = registry.edges.get_mut(&endpoint) {
                 edge.last_seen = Some(at);
+                if edge.record.bound.is_some() {
+                    registry.await_return(endpoint, now);
+                }
             }
         }
         registry
@@ -163,7 +176,8 @@ impl Registry {
 
     /// When [`Event::Tick`] is due.
     pub fn deadline(&self) -> Option<Instant> {
-        self.deadlines.first().map(|(at, _)| *at)
+        let of_tunnels = self.deadlines.first().map(|(at, _)| *at);
+        of_tunnels.into_iter().chain(self.rounds.deadline()).min()
     }
 
     /// Raises the flag for as long as a waiter would wait, at least a minute; an open tunnel is held as long.
@@ -251,6 +265,9 @@ impl Registry {
             leaving: false,
             parked: VecDeque::new(),
             due: None,
+            presence: presence::Presence::default(),
+            opened: None,
+            retries_told: 0,
             record,
         };
         self.edges.insert(edge.record.endpoint, edge);
@@ -322,7 +339,10 @@ impl Registry {
             self.by_username.remove(username);
         }
         let mut commands = Vec::new();
+        let before = edge.tunnel.phase();
+        let cause = news::cause(&event, before, self.draining);
         edge.tunnel.handle(event, now, &mut commands);
+        let changed = edge.tunnel.phase() != before;
         if let Some(username) = edge.tunnel.username() {
             self.by_username.insert(username.to_owned(), endpoint);
         }
@@ -335,6 +355,9 @@ impl Registry {
                 self.deadlines.insert((due, endpoint));
             }
             edge.due = due;
+        }
+        if changed {
+            self.tell_phase(endpoint, before, cause, now, out);
         }
         for command in commands {
             match command {
@@ -368,5 +391,6 @@ impl Registry {
                 self.deadlines.pop_first();
             }
         }
+        self.look_round(now, out);
     }
 }

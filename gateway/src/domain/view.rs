@@ -6,6 +6,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::Now;
 use super::edge::{Settings, Timestamp};
+use super::event::{Cause, Event, What};
 use super::instances::Instance;
 use super::registry::{Edge, Registry};
 use super::tunnel::{Phase, Tunnel};
@@ -92,6 +93,45 @@ pub fn tunnel(tunnel: &Tunnel) -> admin::Tunnel {
         instance: tunnel.instance(),
         holds: tunnel.holds(),
         reason: tunnel.failure().map(str::to_owned),
+    }
+}
+
+/// What happened.
+pub fn event(event: &Event) -> admin::Event {
+    admin::Event {
+        at: event.at.to_string(),
+        edge: event.edge.clone(),
+        endpoint_id: event.endpoint,
+        what: what(&event.what),
+    }
+}
+
+/// The same, without when and where.
+pub fn what(what: &What) -> admin::EdgeEvent {
+    match what.clone() {
+        What::Created => admin::EdgeEvent::Created,
+        What::Changed { name, .. } => admin::EdgeEvent::Changed { name_before: name },
+        What::Deleted => admin::EdgeEvent::Deleted,
+        What::Joined => admin::EdgeEvent::Joined,
+        What::Dissociated => admin::EdgeEvent::Dissociated,
+        What::Online { instance, hostname } => admin::EdgeEvent::Online { instance, hostname },
+        What::Offline { last_seen } => admin::EdgeEvent::Offline { last_seen: last_seen.map(rfc3339) },
+        What::Duplicate { present, refused } => admin::EdgeEvent::Duplicate { present, refused },
+        What::TunnelWanted => admin::EdgeEvent::TunnelWanted,
+        What::TunnelOffered { instance } => admin::EdgeEvent::TunnelOffered { instance },
+        What::TunnelOpened { instance } => admin::EdgeEvent::TunnelOpened { instance },
+        What::TunnelClosed { cause, reason, open_ms } => {
+            let cause = match cause {
+                Cause::Idle => admin::CloseCause::Idle,
+                Cause::Operator => admin::CloseCause::Operator,
+                Cause::Revoked => admin::CloseCause::Revoked,
+                Cause::Shutdown => admin::CloseCause::Shutdown,
+                Cause::Lost => admin::CloseCause::Lost,
+            };
+            admin::EdgeEvent::TunnelClosed { cause, reason, open_s: open_ms / 1000 }
+        }
+        What::TunnelUnwanted { reason } => admin::EdgeEvent::TunnelUnwanted { reason },
+        What::SnapshotReceived { instance } => admin::EdgeEvent::SnapshotReceived { instance },
     }
 }
 

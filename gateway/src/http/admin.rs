@@ -5,6 +5,7 @@
 
 mod backup;
 mod edges;
+mod events;
 mod gateway;
 mod offers;
 mod settings;
@@ -27,6 +28,7 @@ pub fn operations() -> Vec<Operation> {
     const TUNNEL: &str = "/api/v1/edges/{edge}/tunnel";
     const OFFER: &str = "/api/v1/edges/{edge}/offer";
     const SNAPSHOT: &str = "/api/v1/edges/{edge}/snapshot";
+    const EVENTS: &str = "/api/v1/events";
     const SETTINGS: &str = "/api/v1/settings";
     const TOKENS: &str = "/api/v1/tokens";
     const TOKEN: &str = "/api/v1/tokens/{token}";
@@ -49,6 +51,7 @@ pub fn operations() -> Vec<Operation> {
         delete("offer.revoke", OFFER, Edge(Admin), offers::revoke, "Takes such credentials back"),
         get("snapshot.show", SNAPSHOT, Edge(Viewer), snapshots::show, "Shows the last snapshot"),
         post("snapshot.take", SNAPSHOT, Edge(Operator), snapshots::take, "Has the site take a snapshot now"),
+        get("event.follow", EVENTS, Edges(Viewer), events::follow, "Tells what happens to edges while it happens"),
         get("settings.show", SETTINGS, Edges(Viewer), settings::show, "Shows the settings"),
         patch("settings.change", SETTINGS, Gateway(Admin), settings::change, "Changes settings"),
         get("token.list", TOKENS, Gateway(Admin), tokens::list, "Lists API tokens"),

@@ -37,6 +37,7 @@ struct Bench {
     router: Router,
     readiness: Readiness,
     store: Arc<dyn Store>,
+    tunnels: Tunnels,
     token: String,
     _folder: TempDir,
 }
@@ -76,9 +77,11 @@ impl Bench {
         let tokens = Tokens::load(Vec::new(), Arc::clone(&store));
         let token = tokens.create("test").await.expect("the first token").token.expose().clone();
         let readiness = Readiness::new(Arc::clone(&store));
+        let public = PublicAddresses::new(None, None, 8000, &records.settings);
+        let tunnels = Tunnels::start(Arc::clone(&store), records);
         let router = router(ApiState {
-            public: PublicAddresses::new(None, None, 8000, &records.settings),
-            tunnels: Tunnels::start(Arc::clone(&store), records),
+            public,
+            tunnels: tunnels.clone(),
             access: Access::new(tokens, SshKeys::load(Vec::new(), Arc::clone(&store))),
             store: Arc::clone(&store),
             data_dir: folder.path().to_owned(),
@@ -86,7 +89,7 @@ impl Bench {
             tls_pins: vec![TlsFingerprint::from_bytes([2; 32])],
             readiness: readiness.clone(),
         });
-        Self { router, readiness, store, token, _folder: folder }
+        Self { router, readiness, store, tunnels, token, _folder: folder }
     }
 
     async fn send(&self, mut request: Request<Body>) -> Answer {
@@ -554,4 +557,49 @@ async fn offers_that_make_no_sense_are_refused_and_the_field_is_named() {
     }
     let nowhere = bench.ask(Method::POST, "/api/v1/edges/nowhere/offer", json!({})).await;
     assert_eq!(nowhere.problem(), (404, "edge-not-found".into()));
+}
+
+/// The events of a stream that has ended: kind and edge of each.
+fn messages(body: &[u8]) -> Vec<(String, String)> {
+    let text = std::str::from_utf8(body).expect("events are text");
+    let field = |message: &str, name: &str| {
+        let line = message.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        line.unwrap_or_default().to_owned()
+    };
+    let edge = |message: &str| {
+        let data: Value = serde_json::from_str(&field(message, "data")).expect("JSON");
+        data["edge"].as_str().unwrap_or_default().to_owned()
+    };
+    text.split_terminator("\n\n").map(|message| (field(message, "event"), edge(message))).collect()
+}
+
+fn told(events: &[(&str, &str)]) -> Vec<(String, String)> {
+    events.iter().map(|(kind, edge)| ((*kind).to_owned(), (*edge).to_owned())).collect()
+}
+
+#[tokio::test]
+async fn events_are_told_from_the_last_that_was_seen_until_the_gateway_drains() {
+    let bench = Bench::new().await;
+    bench.create("one").await;
+    let seen = bench.tunnels.last_event().await;
+    bench.create("two").await;
+    let drained = async {
+        let change = json!({"name": "three"});
+        let changed = bench.ask(Method::PATCH, "/api/v1/edges/one", change).await;
+        assert_eq!(changed.status, StatusCode::OK);
+        bench.tunnels.drain().await;
+    };
+    let paths = [
+        "/api/v1/events".to_owned(),
+        format!("/api/v1/events?after={seen}"),
+        format!("/api/v1/events?edge=one&after={seen}"),
+    ];
+    let (anew, after, of_one, ()) =
+        tokio::join!(biased; bench.get(&paths[0]), bench.get(&paths[1]), bench.get(&paths[2]), drained);
+    assert_eq!(anew.headers[CONTENT_TYPE], "text/event-stream");
+    assert_eq!(messages(&anew.body), told(&[("resync", ""), ("changed", "three")]));
+    assert_eq!(messages(&after.body), told(&[("created", "two"), ("changed", "three")]));
+    assert_eq!(messages(&of_one.body), told(&[("changed", "three")]));
+    assert_eq!(bench.get("/api/v1/events").await.problem(), (503, "busy".to_owned()));
+    assert_eq!(bench.get("/api/v1/events?edge=none").await.problem(), (404, "edge-not-found".to_owned()));
 }

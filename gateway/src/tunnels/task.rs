@@ -1,5 +1,6 @@
 //! The task itself: takes questions, lets the registry decide, runs the commands.
 
+use super::watch::Events;
 use super::*;
 
 /// How often last-seen times go to the store. They are for people; losing half a minute of them in a crash is fine.
@@ -35,6 +36,7 @@ pub(super) struct Task {
     commits: JoinSet<(Ticket, Result<(), StoreError>)>,
     ended: mpsc::UnboundedSender<LinkId>,
     live: Arc<AtomicUsize>,
+    pub(super) events: Events,
     next_token: u64,
 }
 
@@ -57,6 +59,7 @@ impl Task {
             commits: JoinSet::new(),
             ended,
             live,
+            events: Events::new(now().wall),
             next_token: 0,
         }
     }
@@ -151,6 +154,7 @@ impl Task {
                 }
             }
             Command::Tell { link, message } => self.tell(link, message),
+            Command::Publish(event) => self.events.publish(event),
         }
     }
 

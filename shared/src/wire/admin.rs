@@ -8,8 +8,10 @@ use super::check_in::Service;
 use crate::fingerprint::{HostKeyFingerprint, TlsFingerprint};
 use crate::id::{EdgeName, EndpointId, InstanceId, ServiceName};
 
+pub use event::{CloseCause, EdgeEvent, Event, RESYNC};
 pub use offer::{CreateOffer, OfferCreated, OfferSecret, OfferedService, StandingOffer};
 
+mod event;
 mod offer;
 
 /// `POST /api/v1/edges`.

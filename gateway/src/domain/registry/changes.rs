@@ -6,9 +6,10 @@ use std::time::Duration;
 use shared::id::EdgeName;
 use shared::wire::admin;
 
-use super::{BUSY_RETRY_S, Command, Event, MAX_PARKED, Registry, Request, Ticket, Token};
+use super::{BUSY_RETRY_S, Command, Event, MAX_PARKED, Registry, Request, Ticket, Token, news};
 use crate::domain::Now;
 use crate::domain::edge::{Change, EdgeRecord, Settings};
+use crate::domain::event::What;
 use crate::domain::refusal::{AdminError, CheckInRefusal, StoreError};
 use crate::domain::tunnel;
 
@@ -234,7 +235,11 @@ impl Registry {
             Pending::Bind { record } => {
                 let mut parked = self.unpark(record.endpoint);
                 match result {
-                    Ok(()) => self.replace(record),
+                    Ok(()) => {
+                        let endpoint = record.endpoint;
+                        self.replace(record);
+                        self.tell(endpoint, What::Joined, now, out);
+                    }
                     // Its own check-in stands first. The others are tried again: one of them may have better luck.
                     Err(error) => {
                         if let Some(Event::CheckIn { token, .. }) = parked.pop_front() {
@@ -248,7 +253,9 @@ impl Registry {
                 self.reserved.remove(&record.name);
                 if result.is_ok() {
                     self.ghosts.remove(&record.name);
+                    let endpoint = record.endpoint;
                     self.insert(record, now);
+                    self.tell(endpoint, What::Created, now, out);
                 } else {
                     self.ghosts.entry(record.name).or_default().push(record.endpoint);
                 }
@@ -264,7 +271,10 @@ impl Registry {
                 }
                 let endpoint = record.endpoint;
                 if result.is_ok() {
+                    let before = &self.edges[&endpoint].record;
+                    let what = What::Changed { name: before.name.clone(), tags: before.tags.clone() };
                     self.replace(record);
+                    self.tell(endpoint, what, now, out);
                     self.tell_idle_timeout(&self.edges[&endpoint], out);
                 }
                 answer(token, out);
@@ -276,7 +286,9 @@ impl Registry {
                     self.replace(record);
                     if let Some(edge) = self.edges.get_mut(&endpoint) {
                         edge.instances.clear();
+                        edge.presence.clear();
                     }
+                    self.tell(endpoint, What::Dissociated, now, out);
                 }
                 answer(token, out);
                 self.unpark(endpoint)
@@ -349,6 +361,7 @@ impl Registry {
         if let Some(due) = edge.due {
             self.deadlines.remove(&(due, endpoint));
         }
+        out.push(Command::Publish(news::of(&edge.record, What::Deleted, now)));
     }
 }
 

@@ -91,12 +91,24 @@ impl Registry {
         let instance = question.who.instance;
         let rule = self.rule(&self.edges[&endpoint]);
         let edge = self.edges.get_mut(&endpoint).expect("the caller looked it up");
-        let admitted = edge.instances.admit(instance, hello, question.origin.address, rule, now);
-        let known = admitted.map_err(|hostname| CheckInRefusal::SecondInstance { hostname })?;
+        let refused_before = edge.instances.duplicate(rule, now).is_some();
+        let known = match edge.instances.admit(instance, hello, question.origin.address, rule, now) {
+            Ok(known) => known,
+            Err(hostname) => {
+                if !refused_before {
+                    self.tell_duplicate(endpoint, now, out);
+                }
+                return Err(CheckInRefusal::SecondInstance { hostname });
+            }
+        };
         let told = known.told.replace(rule.interval);
         let hello_wanted = known.hello.is_none();
         edge.last_seen = Some(now.wall);
+        let is_news = !edge.presence.is_online() || told != Some(rule.interval);
         self.seen.insert(endpoint, now.wall);
+        if is_news {
+            self.arrived(endpoint, instance, now, out);
+        }
         if let Some(failed) = failed {
             let event = tunnel::Event::OfferFailed { offer: failed.offer, reason: failed.reason };
             self.on_tunnel(endpoint, event, now, out);

@@ -9,6 +9,7 @@ use shared::wire::admin;
 use shared::wire::check_in::{CheckIn, Identity};
 
 use crate::domain::edge::{Change, StockKey};
+use crate::domain::event;
 use crate::domain::refusal::{AdminError, CheckInRefusal, OpenError, StoreError};
 use crate::domain::tunnel::{LinkId, Offer, WaiterId};
 
@@ -263,6 +264,8 @@ pub enum Command {
         /// Why, for the agent and the log.
         reason: &'static str,
     },
+    /// Tell those who watch.
+    Publish(event::Event),
     /// Tell the agent.
     Tell {
         /// On which link.

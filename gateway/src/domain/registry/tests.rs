@@ -10,6 +10,7 @@ use shared::wire::check_in::{Authorization, CheckIn, FailedOffer, Hello, Service
 
 use super::*;
 use crate::domain::edge::Change;
+use crate::domain::event;
 use crate::domain::refusal::{OpenError, StoreError};
 use crate::domain::tunnel::{Offer, digest};
 
@@ -23,7 +24,10 @@ struct Bench {
     check_ins: Vec<(Token, Result<Decision, CheckInRefusal>)>,
     changes: Vec<(Token, Result<(), AdminError>)>,
     others: Vec<Command>,
+    events: Vec<event::Event>,
 }
+
+mod news;
 
 impl Bench {
     fn new() -> Self {
@@ -37,6 +41,7 @@ impl Bench {
             check_ins: Vec::new(),
             changes: Vec::new(),
             others: Vec::new(),
+            events: Vec::new(),
         }
     }
 
@@ -48,6 +53,7 @@ impl Bench {
                 Command::Commit { ticket, batch } => self.commits.push_back((ticket, batch)),
                 Command::CheckIn { token, answer } => self.check_ins.push((token, answer)),
                 Command::Change { token, answer } => self.changes.push((token, answer)),
+                Command::Publish(event) => self.events.push(event),
                 other => self.others.push(other),
             }
         }

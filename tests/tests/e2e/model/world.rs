@@ -590,7 +590,7 @@ impl World {
                     self.in_order(site, 0, Arrival::ToAgent { link, message });
                 }
             }
-            Command::Change { .. } => {}
+            Command::Publish(_) | Command::Change { .. } => {}
         }
     }
 
