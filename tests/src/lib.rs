@@ -10,6 +10,7 @@
 //! | [`fakes`] | services behind an edge |
 //! | [`openssh`] | a real SSH server, and what its clients need |
 //! | [`engine`] | a real Docker engine, private to a test |
+//! | [`browser`] | a real browser on the gateway's page |
 //! | [`bulk`] | long bodies with a known checksum |
 //! | [`network`] | a machine of its own for an agent, with a cable to pull |
 //! | [`tool`] | programs of this system that a test needs, by the name of their package |
@@ -19,6 +20,7 @@
 
 pub mod admin;
 pub mod agent;
+pub mod browser;
 pub mod bulk;
 pub mod engine;
 pub mod fakes;

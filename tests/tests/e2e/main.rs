@@ -19,6 +19,7 @@ mod openssh;
 mod operations;
 mod operator;
 mod operator_ssh;
+mod page;
 mod postgres;
 mod proxy;
 mod restarts;
