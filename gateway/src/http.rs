@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`problem`] | every error's way out; the one file that knows their status codes |
 //! | [`operation`], [`guard`] | what can be asked and who may: one table, and the check in front of every handler |
+//! | [`openapi`] | the table as a document for programs |
 //! | [`credentials`] | what goes wrong with operators' credentials, as problems |
 //! | [`listener`] | the port itself: TLS and plain HTTP, limits, an orderly end |
 //! | [`connection`] | the connection under HTTP, which an upgraded stream gets back |
@@ -25,6 +26,7 @@ mod credentials;
 mod guard;
 pub mod listener;
 mod offer;
+mod openapi;
 pub mod operation;
 pub mod peer;
 pub mod problem;
@@ -54,6 +56,7 @@ use crate::readiness::Readiness;
 use crate::store::Store;
 use crate::tunnels::Tunnels;
 use operation::{Needs, Operation};
+use problem::Code;
 use public::PublicAddresses;
 
 /// What the handlers know.
@@ -83,26 +86,59 @@ const MAX_BODY: usize = 64 * 1024;
 pub fn operations() -> Vec<Operation> {
     use operation::{every, get, post};
     let everywhere = vec![
-        get("health.live", "/healthz", Needs::Nothing, healthz, "Whether the process answers"),
-        get("health.ready", "/readyz", Needs::Nothing, readyz, "Whether every part can do its work"),
-        post("agent.check-in", CHECK_IN, Needs::Nothing, check_in::check_in, "An agent asks if it is needed"),
+        get("health.live", "/healthz", Needs::Nothing, healthz, "Whether the process answers")
+            .answers::<json::Health>(200),
+        get("health.ready", "/readyz", Needs::Nothing, readyz, "Whether every part can do its work")
+            .answers::<json::Health>(200)
+            .answers::<json::Health>(503),
+        post("agent.check-in", CHECK_IN, Needs::Nothing, check_in::check_in, "An agent asks if it is needed")
+            .by_agents()
+            .header(wire::check_in::INSTANCE_HEADER, INSTANCE_ID)
+            .takes::<wire::check_in::CheckIn>("{}")
+            .body_is_optional()
+            .answers::<wire::check_in::Answer>(200)
+            .answers_nothing(204)
+            .fails(&[Code::SecondInstance, Code::UnsupportedProtocol, Code::Busy, Code::StoreFailed])
+            .fails(&[Code::BodyTooSlow])
+            .more("204 where nothing changed since the last answer."),
         post(
             "agent.snapshot",
             SNAPSHOT,
             Needs::Nothing,
             check_in::put_snapshot,
             "An agent leaves a snapshot",
-        ),
+        )
+        .by_agents()
+        .header(wire::check_in::INSTANCE_HEADER, INSTANCE_ID)
+        .takes_bytes("application/gzip")
+        .answers_nothing(204)
+        .fails(&[Code::StoreFailed, Code::StoreFull]),
         every(
             "service.proxy",
             PROXY,
             USE,
             proxy::add_slash,
             "A service's HTTP, without the slash of its root",
-        ),
-        every("service.proxy", PROXY_ROOT, USE, proxy::proxy, "A service's HTTP, its root"),
-        every("service.proxy", PROXY_PATH, USE, proxy::proxy, "A service's HTTP"),
-        get("service.stream", STREAM, USE, stream::stream, "A service's bytes as they are"),
+        )
+        .told_elsewhere()
+        .answers_nothing(308),
+        every("service.proxy", PROXY_ROOT, USE, proxy::proxy, "A service's HTTP, its root")
+            .told_elsewhere()
+            .fails(&stream::OPENING)
+            .fails(&[Code::BadServiceAnswer]),
+        every("service.proxy", PROXY_PATH, USE, proxy::proxy, "A service's HTTP")
+            .part::<String>("path")
+            .fails(&stream::OPENING)
+            .fails(&[Code::BadServiceAnswer])
+            .more(
+                "Opens the tunnel where it is closed, and waits for it. Bodies of any size stream both ways; \
+                 WebSocket and other upgrades pass. The path may have any number of segments, or none.",
+            ),
+        get("service.stream", STREAM, USE, stream::stream, "A service's bytes as they are")
+            .answers_nothing(101)
+            .fails(&stream::OPENING)
+            .fails(&[Code::UpgradeRequired])
+            .more("With `connection: upgrade` and `upgrade: tcp`, on HTTP/1.1. Opens the tunnel where it is closed."),
     ];
     everywhere.into_iter().chain(admin::operations()).collect()
 }
@@ -113,6 +149,8 @@ const PROXY: &str = "/api/v1/edges/{edge}/services/{service}/proxy";
 const PROXY_ROOT: &str = "/api/v1/edges/{edge}/services/{service}/proxy/";
 const PROXY_PATH: &str = "/api/v1/edges/{edge}/services/{service}/proxy/{*path}";
 const STREAM: &str = "/api/v1/edges/{edge}/services/{service}/stream";
+/// What an agent's requests show besides its key.
+const INSTANCE_ID: &str = "The agent's instance id, a UUID.";
 /// Of whoever uses an edge.
 const USE: Needs = Needs::Edge(Role::Operator);
 

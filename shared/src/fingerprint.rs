@@ -22,11 +22,14 @@ pub enum FingerprintError {
 }
 
 macro_rules! fingerprint {
-    ($(#[$meta:meta])* $name:ident, $prefix:literal, $engine:expr, $error:expr) => {
+    ($(#[$meta:meta])* $name:ident, $prefix:literal, $pattern:literal, $engine:expr, $error:expr) => {
         $(#[$meta])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
         pub struct $name([u8; 32]);
+
+        #[cfg(feature = "schema")]
+        crate::schema::text! { $name, "pattern": $pattern }
 
         impl $name {
             /// The fingerprint with these 32 bytes of SHA-256.
@@ -78,13 +81,13 @@ macro_rules! fingerprint {
 
 fingerprint! {
     /// SHA-256 of an SSH public key blob, written as `ssh-keygen -l` does: `SHA256:` and base64 without padding.
-    HostKeyFingerprint, "SHA256:", STANDARD_NO_PAD, FingerprintError::HostKey
+    HostKeyFingerprint, "SHA256:", "^SHA256:[A-Za-z0-9+/]{43}$", STANDARD_NO_PAD, FingerprintError::HostKey
 }
 
 fingerprint! {
     /// SHA-256 of a certificate's SubjectPublicKeyInfo (RFC 7469 §2.4), written as `curl --pinnedpubkey` takes it:
     /// `sha256//` and base64 with padding.
-    TlsFingerprint, "sha256//", STANDARD, FingerprintError::Tls
+    TlsFingerprint, "sha256//", "^sha256//[A-Za-z0-9+/]{43}=$", STANDARD, FingerprintError::Tls
 }
 
 impl TlsFingerprint {

@@ -8,6 +8,7 @@
 //! | [`join_token`] | what an admin pastes into an agent |
 //! | [`envelope`] | tunnel credentials, sealed for one edge and one offer |
 //! | [`wire`] | JSON of the check-in, the admin API, snapshots and problems |
+//! | `schema` | what JSON schemas say beyond the types of [`wire`]; compiled for the gateway only |
 //! | [`tunnel`] | what runs inside the SSH connection: control messages, streams with credit, the socket below |
 //! | [`host_port`], [`dial`], [`tls`] | reaching a gateway: addresses, CONNECT proxies, pins |
 //! | [`log`], [`toml_file`] | what every binary does the same way: logging, its configuration file |
@@ -21,6 +22,8 @@ pub mod host_port;
 pub mod id;
 pub mod join_token;
 pub mod log;
+#[cfg(feature = "schema")]
+pub(crate) mod schema;
 pub mod secret;
 pub mod tls;
 pub mod toml_file;

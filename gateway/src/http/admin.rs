@@ -13,7 +13,13 @@ mod snapshots;
 mod ssh_keys;
 mod tokens;
 
+use shared::wire::admin as wire;
+use uuid::Uuid;
+
+use super::openapi;
 use super::operation::{Needs, Operation, delete, get, patch, post};
+use super::problem::Code;
+use super::stream::OPENING;
 use crate::domain::authority::Role;
 
 /// The rows of the admin API.
@@ -36,31 +42,101 @@ pub fn operations() -> Vec<Operation> {
     const SSH_KEY: &str = "/api/v1/ssh-keys/{key}";
     const GATEWAY: &str = "/api/v1/gateway";
     const BACKUP: &str = "/api/v1/backup";
+    const OPENAPI: &str = "/api/v1/openapi.json";
     vec![
-        get("edge.list", EDGES, Edges(Viewer), edges::list, "Lists edges in order of name"),
-        post("edge.create", EDGES, Edges(Admin), edges::create, "Enrols a site"),
-        get("edge.show", EDGE, Edge(Viewer), edges::show, "Shows one edge"),
-        patch("edge.change", EDGE, Edge(Admin), edges::change, "Changes an edge's name, tags or settings"),
-        delete("edge.delete", EDGE, Edge(Admin), edges::delete, "Revokes an edge's key and closes its tunnel"),
-        post("edge.dissociate", DISSOCIATE, Edge(Admin), edges::dissociate, "Frees an edge from its agent"),
-        post("edge.rotate", ROTATE, Edge(Admin), edges::rotate, "Gives an edge a new key and join token"),
-        get("tunnel.show", TUNNEL, Edge(Viewer), edges::tunnel, "Shows the state of an edge's tunnel"),
-        post("tunnel.raise", TUNNEL, Edge(Operator), edges::raise, "Opens the tunnel with the next check-in"),
-        delete("tunnel.lower", TUNNEL, Edge(Operator), edges::lower, "Closes the tunnel"),
-        post("offer.create", OFFER, Edge(Admin), offers::create, "Makes credentials for a stock SSH client"),
-        delete("offer.revoke", OFFER, Edge(Admin), offers::revoke, "Takes such credentials back"),
-        get("snapshot.show", SNAPSHOT, Edge(Viewer), snapshots::show, "Shows the last snapshot"),
-        post("snapshot.take", SNAPSHOT, Edge(Operator), snapshots::take, "Has the site take a snapshot now"),
-        get("event.follow", EVENTS, Edges(Viewer), events::follow, "Tells what happens to edges while it happens"),
-        get("settings.show", SETTINGS, Edges(Viewer), settings::show, "Shows the settings"),
-        patch("settings.change", SETTINGS, Gateway(Admin), settings::change, "Changes settings"),
-        get("token.list", TOKENS, Gateway(Admin), tokens::list, "Lists API tokens"),
-        post("token.create", TOKENS, Gateway(Admin), tokens::create, "Makes an API token"),
-        delete("token.revoke", TOKEN, Gateway(Admin), tokens::revoke, "Revokes an API token"),
-        get("ssh-key.list", SSH_KEYS, Gateway(Admin), ssh_keys::list, "Lists operators' SSH keys"),
-        post("ssh-key.add", SSH_KEYS, Gateway(Admin), ssh_keys::add, "Lets the owner of an SSH key in"),
-        delete("ssh-key.remove", SSH_KEY, Gateway(Admin), ssh_keys::remove, "Removes an SSH key"),
-        get("gateway.show", GATEWAY, Needs::Anybody, gateway::show, "Where the gateway is and how to recognise it"),
-        get("backup.download", BACKUP, Gateway(Admin), backup::download, "A backup as one file"),
+        get("edge.list", EDGES, Edges(Viewer), edges::list, "Lists edges in order of name")
+            .query::<edges::ListQuery>()
+            .answers::<wire::EdgePage>(200),
+        post("edge.create", EDGES, Edges(Admin), edges::create, "Enrols a site")
+            .takes::<wire::CreateEdge>(r#"{"name":"shop-17","tags":["berlin"]}"#)
+            .answers::<wire::EdgeCreated>(201)
+            .answers_header("location", "Where the edge is.")
+            .fails(&[Code::EdgeNameTaken, Code::OutOfReach])
+            .durable()
+            .more("The answer is the only one that shows the edge's key and its join token."),
+        get("edge.show", EDGE, Edge(Viewer), edges::show, "Shows one edge")
+            .answers::<wire::Edge>(200),
+        patch("edge.change", EDGE, Edge(Admin), edges::change, "Changes an edge's name, tags or settings")
+            .takes::<wire::ChangeEdge>(r#"{"idle_timeout_s":600}"#)
+            .answers::<wire::Edge>(200)
+            .fails(&[Code::EdgeNameTaken, Code::OutOfReach])
+            .durable(),
+        delete("edge.delete", EDGE, Edge(Admin), edges::delete, "Revokes an edge's key and closes its tunnel")
+            .answers_nothing(204)
+            .durable(),
+        post("edge.dissociate", DISSOCIATE, Edge(Admin), edges::dissociate, "Frees an edge from its agent")
+            .answers_nothing(204)
+            .durable()
+            .more("The next agent with the edge's join token is bound."),
+        post("edge.rotate", ROTATE, Edge(Admin), edges::rotate, "Gives an edge a new key and join token")
+            .answers::<wire::EdgeCreated>(200)
+            .durable()
+            .more("The old join token is worth nothing from then on, and the edge is free for the next agent."),
+        get("tunnel.show", TUNNEL, Edge(Viewer), edges::tunnel, "Shows the state of an edge's tunnel")
+            .answers::<wire::Tunnel>(200),
+        post("tunnel.raise", TUNNEL, Edge(Operator), edges::raise, "Opens the tunnel with the next check-in")
+            .answers::<wire::Tunnel>(200)
+            .fails(&[Code::Busy])
+            .more("Answers at once; `GET` shows when it is open."),
+        delete("tunnel.lower", TUNNEL, Edge(Operator), edges::lower, "Closes the tunnel")
+            .answers::<wire::Tunnel>(200),
+        post("offer.create", OFFER, Edge(Admin), offers::create, "Makes credentials for a stock SSH client")
+            .takes::<wire::CreateOffer>(r#"{"services":[{"name":"web","target":"localhost:8080"}]}"#)
+            .answers::<wire::OfferCreated>(201)
+            .durable()
+            .more("The answer is the only one that shows them. They take the place of those that there were."),
+        delete("offer.revoke", OFFER, Edge(Admin), offers::revoke, "Takes such credentials back")
+            .answers_nothing(204)
+            .durable(),
+        get("snapshot.show", SNAPSHOT, Edge(Viewer), snapshots::show, "Shows the last snapshot")
+            .answers::<wire::StoredSnapshot>(200)
+            .fails(&[Code::SnapshotNotFound, Code::Busy, Code::StoreFailed, Code::StoreFull]),
+        post("snapshot.take", SNAPSHOT, Edge(Operator), snapshots::take, "Has the site take a snapshot now")
+            .answers::<wire::StoredSnapshot>(200)
+            .fails(&OPENING)
+            .more("Opens the tunnel where it is closed, and waits for it."),
+        get("event.follow", EVENTS, Edges(Viewer), events::follow, "Tells what happens to edges while it happens")
+            .query::<events::EventQuery>()
+            .answers_bytes(200, "text/event-stream")
+            .fails(&[Code::EdgeNotFound, Code::Busy]),
+        get("settings.show", SETTINGS, Edges(Viewer), settings::show, "Shows the settings")
+            .answers::<wire::Settings>(200),
+        patch("settings.change", SETTINGS, Gateway(Admin), settings::change, "Changes settings")
+            .takes::<wire::Settings>(r#"{"interval_s":10}"#)
+            .answers::<wire::Settings>(200)
+            .durable(),
+        get("token.list", TOKENS, Gateway(Admin), tokens::list, "Lists API tokens")
+            .answers::<wire::TokenList>(200),
+        post("token.create", TOKENS, Gateway(Admin), tokens::create, "Makes an API token")
+            .takes::<wire::CreateToken>(r#"{"label":"nightly script"}"#)
+            .answers::<wire::TokenCreated>(201)
+            .fails(&[Code::TooManyTokens])
+            .durable()
+            .more("The answer is the only one that shows the token."),
+        delete("token.revoke", TOKEN, Gateway(Admin), tokens::revoke, "Revokes an API token")
+            .part::<Uuid>("token")
+            .answers_nothing(204)
+            .fails(&[Code::TokenNotFound, Code::LastToken])
+            .durable(),
+        get("ssh-key.list", SSH_KEYS, Gateway(Admin), ssh_keys::list, "Lists operators' SSH keys")
+            .answers::<wire::SshKeyList>(200),
+        post("ssh-key.add", SSH_KEYS, Gateway(Admin), ssh_keys::add, "Lets the owner of an SSH key in")
+            .takes::<wire::AddSshKey>(r#"{"label":"ada","public_key":"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI..."}"#)
+            .answers::<wire::SshKey>(201)
+            .fails(&[Code::SshKeyExists, Code::TooManySshKeys])
+            .durable(),
+        delete("ssh-key.remove", SSH_KEY, Gateway(Admin), ssh_keys::remove, "Removes an SSH key")
+            .part::<Uuid>("key")
+            .answers_nothing(204)
+            .fails(&[Code::SshKeyNotFound])
+            .durable(),
+        get("gateway.show", GATEWAY, Needs::Anybody, gateway::show, "Where the gateway is and how to recognise it")
+            .answers::<wire::Gateway>(200),
+        get("api.document", OPENAPI, Needs::Anybody, openapi::show, "This document")
+            .answers::<serde_json::Value>(200),
+        get("backup.download", BACKUP, Gateway(Admin), backup::download, "A backup as one file")
+            .answers_bytes(200, "application/octet-stream")
+            .fails(&[Code::Busy, Code::StoreFailed, Code::StoreFull])
+            .more("A secret: who has it can stand in for the gateway."),
     ]
 }

@@ -4,6 +4,8 @@
 //!
 //! The rule: a handler is reached through its operation only, and an operation has no default for who may: a route
 //! that nobody thought about does not compile. The table itself is split by room; [`super::operations`] joins it.
+//!
+//! What a row takes and answers is told by the methods of [`description`], where there is an example.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,6 +20,9 @@ use http::Method;
 use super::guard::{self, Guard};
 use super::{ApiState, MAX_BODY};
 use crate::domain::authority::Role;
+pub use description::{Answer, Content, Description, SchemaOf, Takes};
+
+pub mod description;
 
 /// Who may ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +53,29 @@ pub struct Operation {
     pub summary: &'static str,
     /// Who may.
     pub needs: Needs,
+    /// What it takes and answers.
+    pub description: Description,
+    /// Largest body, in bytes.
+    limit: usize,
     route: MethodRouter<Arc<ApiState>>,
+}
+
+impl Operation {
+    fn new(
+        (id, method): (&'static str, Option<Method>),
+        path: &'static str,
+        needs: Needs,
+        summary: &'static str,
+        route: MethodRouter<Arc<ApiState>>,
+    ) -> Self {
+        Self { id, method, path, summary, needs, description: Description::default(), limit: MAX_BODY, route }
+    }
+
+    /// Takes larger bodies than others do.
+    pub fn body_of(mut self, limit: usize) -> Self {
+        self.limit = limit;
+        self
+    }
 }
 
 /// An operation that answers `method` at `path`.
@@ -64,7 +91,7 @@ where
     T: 'static,
 {
     let filter = MethodFilter::try_from(method.clone()).expect("the table has methods that axum knows");
-    Operation { id, method: Some(method), path, summary, needs, route: on(filter, handler) }
+    Operation::new((id, Some(method)), path, needs, summary, on(filter, handler))
 }
 
 macro_rules! constructors {
@@ -111,7 +138,7 @@ where
     H: Handler<T, Arc<ApiState>>,
     T: 'static,
 {
-    Operation { id, method: None, path, summary, needs, route: any(handler) }
+    Operation::new((id, None), path, needs, summary, any(handler))
 }
 
 /// The router of these operations, each behind its guard.
@@ -123,7 +150,8 @@ pub fn router(operations: Vec<Operation>, state: &Arc<ApiState>) -> Router<Arc<A
             path: operation.path,
             needs: operation.needs,
         };
-        let (guard, limit) = (from_fn_with_state(guard, guard::admit), DefaultBodyLimit::max(MAX_BODY));
+        let (guard, limit) =
+            (from_fn_with_state(guard, guard::admit), DefaultBodyLimit::max(operation.limit));
         let route = match operation.method {
             Some(_) => operation.route.route_layer(guard).route_layer(limit),
             // What takes every method has no route of a single one, which `route_layer` asks for.

@@ -159,6 +159,21 @@ impl Code {
         }
     }
 
+    /// HTTP status.
+    pub fn status(self) -> StatusCode {
+        self.facts().0
+    }
+
+    /// What programs know it by: `edge-not-found`.
+    pub fn name(self) -> &'static str {
+        self.facts().1
+    }
+
+    /// A short sentence for people.
+    pub fn title(self) -> &'static str {
+        self.facts().2
+    }
+
     /// The header that the code's status demands (RFC 9110 §11.6.1, §15.5.22), where it does.
     fn demanded_header(self) -> Option<(HeaderName, HeaderValue)> {
         if self == Self::NotAuthenticated {

@@ -21,6 +21,10 @@ use super::upgraded::ClientEnd;
 /// The token that names a plain stream of bytes; no registry has it, and Docker uses the same.
 const PROTOCOL: &str = "tcp";
 
+/// What may go wrong where a tunnel has to be opened first.
+pub const OPENING: [Code; 5] =
+    [Code::ServiceNotFound, Code::NoTunnel, Code::ServiceUnreachable, Code::TunnelLost, Code::StreamRefused];
+
 /// Which service of which edge.
 #[derive(Debug, Deserialize)]
 pub struct Target {

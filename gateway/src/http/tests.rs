@@ -24,6 +24,7 @@ use crate::access::{SshKeys, Tokens};
 use crate::http::peer::Peer;
 use crate::readiness::Listener;
 use crate::store::SledStore;
+use operation::Content;
 use shared::wire::{admin, problem as wire_problem};
 
 /// The store's cache: nothing here is large.
@@ -96,10 +97,13 @@ impl Bench {
         let peer = Peer { address: ([192, 0, 2, 1], 5).into(), secure: true };
         request.extensions_mut().insert(peer);
         request.headers_mut().entry(HOST).or_insert(http::HeaderValue::from_static("gate.example.com:9000"));
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let answer = self.router.clone().oneshot(request).await.expect("a router never fails");
         let (head, body) = answer.into_parts();
         let body = body.collect().await.expect("the whole body").to_bytes();
-        Answer { status: head.status, headers: head.headers, body }
+        let answer = Answer { status: head.status, headers: head.headers, body };
+        hold_to_description(&method, &path, &answer);
+        answer
     }
 
     /// With the token, and a JSON body where there is one.
@@ -130,6 +134,51 @@ impl Bench {
             .header(AUTHORIZATION, agent.authorization.expose())
             .header(INSTANCE_HEADER, agent.instance.to_string());
         self.send(request.body(body.into()).expect("a request")).await
+    }
+}
+
+/// Whatever a test asks: the operation's description must have an answer like this.
+#[track_caller]
+fn hold_to_description(method: &Method, path: &str, answer: &Answer) {
+    let table = operations();
+    let asked = |operation: &&Operation| {
+        operation.method.as_ref().is_none_or(|of| of == method) && is_at(operation.path, path)
+    };
+    let Some(operation) = table.iter().find(asked) else { return };
+    let content_type = answer.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if content_type == Some(wire_problem::CONTENT_TYPE) {
+        let (_, code) = answer.problem();
+        let told = operation.problems();
+        let told: Vec<_> = told.iter().map(|code| code.name()).collect();
+        assert!(told.contains(&code.as_str()), "{method} {path} answered {code}, told are {told:?}");
+        return;
+    }
+    // What a service answers is its own business.
+    if operation.method.is_none() && operation.description.answers.is_empty() {
+        return;
+    }
+    let told = operation.description.answers.iter().find(|told| told.status == answer.status);
+    let told =
+        told.unwrap_or_else(|| panic!("{method} {path} answered {}, which is not told", answer.status));
+    let expected = match told.content {
+        Content::Nothing => None,
+        Content::Json(_) => Some("application/json"),
+        Content::Bytes(media_type) => Some(media_type),
+    };
+    assert_eq!(content_type, expected, "{method} {path}");
+}
+
+/// Whether a request for `path` goes to the operation at `template`.
+fn is_at(template: &str, path: &str) -> bool {
+    let (mut templates, mut parts) = (template.split('/'), path.split('/'));
+    loop {
+        match (templates.next(), parts.next()) {
+            (None, None) => return true,
+            (Some(rest), Some(part)) if rest.starts_with("{*") => return !part.is_empty(),
+            (Some(name), Some(part)) if name.starts_with('{') && !part.is_empty() => {}
+            (Some(name), Some(part)) if name == part => {}
+            (Some(_) | None, Some(_) | None) => return false,
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod offer;
 
 /// `POST /api/v1/edges`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateEdge {
     /// Unique name.
@@ -25,18 +26,22 @@ pub struct CreateEdge {
     pub cluster: bool,
     /// Check-in interval of this edge; the gateway's where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 86400)))]
     pub interval_s: Option<u32>,
     /// Idle time of this edge; the gateway's where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 10, max = 604800)))]
     pub idle_timeout_s: Option<u32>,
     /// Free words to find it by.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "crate::schema::tags"))]
     pub tags: Vec<String>,
 }
 
 /// The 201 to [`CreateEdge`], and the answer to `POST /api/v1/edges/{edge}/rotate`: the only ones that show the key and
 /// the join token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EdgeCreated {
     /// As asked for.
     pub name: EdgeName,
@@ -55,6 +60,7 @@ pub struct EdgeCreated {
 
 /// Ways to start the agent, ready to copy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Commands {
     /// `docker run ...`
     pub container: String,
@@ -68,6 +74,7 @@ pub struct Commands {
 
 /// One edge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Edge {
     /// Unique name.
     pub name: EdgeName,
@@ -82,12 +89,14 @@ pub struct Edge {
     /// Idle time in force.
     pub idle_timeout_s: u32,
     /// When the record was made.
+    #[cfg_attr(feature = "schema", schemars(extend("format" = "date-time")))]
     pub created_at: String,
     /// Whether an edge ID is bound to its key.
     pub bound: bool,
     /// What the operator wants to know first.
     pub status: EdgeStatus,
     /// Last check-in, if there was one.
+    #[cfg_attr(feature = "schema", schemars(extend("format" = "date-time")))]
     pub last_seen: Option<String>,
     /// Instances that checked in within three intervals.
     pub instances: Vec<Instance>,
@@ -106,6 +115,7 @@ pub struct Edge {
 
 /// A stock SSH client in the place of an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StockClient {
     /// What it announced.
     pub services: Vec<ServiceName>,
@@ -113,6 +123,7 @@ pub struct StockClient {
 
 /// What the operator wants to know first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum EdgeStatus {
     /// No agent ever used its token.
@@ -127,6 +138,7 @@ pub enum EdgeStatus {
 
 /// A second live instance that was refused, on an edge that is no cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Duplicate {
     /// Host of the instance that is there.
     pub present: String,
@@ -134,11 +146,13 @@ pub struct Duplicate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
     /// When it was refused last.
+    #[cfg_attr(feature = "schema", schemars(extend("format" = "date-time")))]
     pub at: String,
 }
 
 /// A running agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Instance {
     /// Its id.
     pub instance: InstanceId,
@@ -149,6 +163,7 @@ pub struct Instance {
     /// Address that its check-ins come from.
     pub address: String,
     /// Its last check-in.
+    #[cfg_attr(feature = "schema", schemars(extend("format" = "date-time")))]
     pub last_seen: String,
     /// What it exposes.
     pub services: Vec<Service>,
@@ -156,6 +171,7 @@ pub struct Instance {
 
 /// `GET /api/v1/edges`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EdgePage {
     /// In order of name.
     pub edges: Vec<Edge>,
@@ -166,6 +182,7 @@ pub struct EdgePage {
 
 /// `PATCH /api/v1/edges/{edge}`: only what is given changes; `null` takes a setting of the edge back.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ChangeEdge {
     /// New name.
@@ -173,15 +190,18 @@ pub struct ChangeEdge {
     pub name: Option<EdgeName>,
     /// New tags.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "crate::schema::tags"))]
     pub tags: Option<Vec<String>>,
     /// Whether several instances may run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<bool>,
     /// Check-in interval of this edge.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 86400)))]
     pub interval_s: Option<Option<u32>>,
     /// Idle time of this edge.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 10, max = 604800)))]
     pub idle_timeout_s: Option<Option<u32>>,
 }
 
@@ -194,10 +214,12 @@ fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
 
 /// `GET /api/v1/edges/{edge}/tunnel`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Tunnel {
     /// Where in its life it is.
     pub state: TunnelState,
     /// Since when.
+    #[cfg_attr(feature = "schema", schemars(extend("format" = "date-time")))]
     pub since: String,
     /// Which instance has it or was offered it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -211,6 +233,7 @@ pub struct Tunnel {
 
 /// Life of an edge's tunnel, seen from the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum TunnelState {
     /// Nobody needs it.
@@ -225,16 +248,20 @@ pub enum TunnelState {
 
 /// `GET|PATCH /api/v1/settings`; in a PATCH only what is given changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Check-in interval, 1 to 86,400.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 86400)))]
     pub interval_s: Option<u32>,
     /// Idle time after which a tunnel closes, 10 to 604,800.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 10, max = 604800)))]
     pub idle_timeout_s: Option<u32>,
     /// How long the gateway may keep a check-in's answer back (hold mode); 0 is off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 0)))]
     pub hold_s: Option<u32>,
     /// Where agents and browsers reach port 9000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -246,8 +273,10 @@ pub struct Settings {
 
 /// `GET /api/v1/edges/{edge}/snapshot`, and the answer to its POST.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StoredSnapshot {
     /// When the gateway received it.
+    #[cfg_attr(feature = "schema", schemars(extend("format" = "date-time")))]
     pub received_at: String,
     /// Which instance took it.
     pub instance: InstanceId,
@@ -257,14 +286,17 @@ pub struct StoredSnapshot {
 
 /// `POST /api/v1/tokens`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateToken {
     /// What the token is for, 1 to 100 characters.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 100)))]
     pub label: String,
 }
 
 /// The 201 to [`CreateToken`]. The only answer that shows the token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TokenCreated {
     /// As listed from now on.
     #[serde(flatten)]
@@ -275,17 +307,20 @@ pub struct TokenCreated {
 
 /// A token of the admin API, as `GET /api/v1/tokens` lists it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Token {
     /// Public id, to revoke it by.
     pub id: Uuid,
     /// What it is for.
     pub label: String,
     /// When it was made.
+    #[cfg_attr(feature = "schema", schemars(extend("format" = "date-time")))]
     pub created_at: String,
 }
 
 /// `GET /api/v1/tokens`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TokenList {
     /// Oldest first.
     pub tokens: Vec<Token>,
@@ -293,9 +328,11 @@ pub struct TokenList {
 
 /// `POST /api/v1/ssh-keys`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AddSshKey {
     /// Whose key it is, 1 to 100 characters.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 100)))]
     pub label: String,
     /// The line of its `.pub` file.
     pub public_key: String,
@@ -303,6 +340,7 @@ pub struct AddSshKey {
 
 /// An operator's SSH key: the 201 to [`AddSshKey`], and as `GET /api/v1/ssh-keys` lists it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SshKey {
     /// Public id, to remove it by.
     pub id: Uuid,
@@ -311,11 +349,13 @@ pub struct SshKey {
     /// As `ssh-keygen -l` prints it.
     pub fingerprint: String,
     /// When it was added.
+    #[cfg_attr(feature = "schema", schemars(extend("format" = "date-time")))]
     pub created_at: String,
 }
 
 /// `GET /api/v1/ssh-keys`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SshKeyList {
     /// Oldest first.
     pub ssh_keys: Vec<SshKey>,
@@ -323,6 +363,7 @@ pub struct SshKeyList {
 
 /// `GET /api/v1/gateway`: where the gateway is and how to recognise it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Gateway {
     /// Its version.
     pub version: String,
@@ -338,6 +379,7 @@ pub struct Gateway {
 
 /// A host key of the SSH server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HostKey {
     /// Its algorithm as SSH names it.
     pub algorithm: String,
@@ -349,6 +391,7 @@ pub struct HostKey {
 
 /// `GET /healthz` and `GET /readyz`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Health {
     /// `ok` or `unavailable`.
     pub status: HealthStatus,
@@ -359,6 +402,7 @@ pub struct Health {
 
 /// A part of the gateway, as `readyz` sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Part {
     /// `ok` or `unavailable`.
     pub status: HealthStatus,
@@ -369,6 +413,7 @@ pub struct Part {
 
 /// Whether something can do its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum HealthStatus {
     /// It can.

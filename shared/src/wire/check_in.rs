@@ -58,6 +58,7 @@ impl FromStr for Authorization {
 
 /// Body of a check-in. An empty body is `CheckIn::default()`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CheckIn {
     /// Said with the first check-in of a connection, and when the gateway asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,14 +70,18 @@ pub struct CheckIn {
 
 /// Who the agent is and what it has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Hello {
     /// Version of the agent, such as `0.1.0`.
+    #[cfg_attr(feature = "schema", schemars(length(max = 255)))]
     pub agent: String,
     /// [`PROTOCOL_VERSION`] of the agent.
     pub protocol: u16,
     /// Name of the agent's host.
+    #[cfg_attr(feature = "schema", schemars(length(max = 255)))]
     pub hostname: String,
     /// What it exposes.
+    #[cfg_attr(feature = "schema", schemars(length(max = 128)))]
     pub services: Vec<Service>,
     /// State of its tunnel.
     pub tunnel: TunnelState,
@@ -84,17 +89,20 @@ pub struct Hello {
 
 /// A service as the agent announces it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Service {
     /// Its name, by which streams are addressed.
     pub name: ServiceName,
     /// What its bytes are.
     pub kind: ServiceKind,
     /// Where the agent dials it, for people to read.
+    #[cfg_attr(feature = "schema", schemars(length(max = 1024)))]
     pub target: String,
 }
 
 /// What the bytes of a service are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ServiceKind {
     /// Any protocol over TCP.
@@ -117,6 +125,7 @@ impl fmt::Display for ServiceKind {
 
 /// State of the agent's own end of the tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "AgentTunnelState"))]
 #[serde(rename_all = "kebab-case")]
 pub enum TunnelState {
     /// None.
@@ -131,6 +140,7 @@ pub enum TunnelState {
 
 /// An offer that came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FailedOffer {
     /// Which one.
     pub offer: OfferId,
@@ -140,8 +150,10 @@ pub struct FailedOffer {
 
 /// The gateway's 200.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Answer {
     /// Seconds until the next check-in, from 1 to 86,400.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 86_400)))]
     pub interval_s: u32,
     /// Whether the agent is needed.
     pub need: Need,
@@ -155,6 +167,7 @@ pub struct Answer {
 
 /// Whether the gateway needs this agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Need {
     /// Not now.
@@ -165,6 +178,7 @@ pub enum Need {
 
 /// One-time tunnel credentials for one instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Offer {
     /// Its id.
     pub id: OfferId,

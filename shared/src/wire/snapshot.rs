@@ -12,6 +12,7 @@ pub const MAX_JSON: usize = 8 * 1024 * 1024;
 
 /// What a site looks like.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Snapshot {
     /// When it was taken, RFC 3339 in UTC, by the agent's clock.
     pub taken_at: String,
@@ -29,6 +30,7 @@ pub struct Snapshot {
 
 /// The agent's host.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Host {
     /// Its name.
     pub name: String,
@@ -56,6 +58,7 @@ pub struct Host {
 
 /// A mounted file system.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Disk {
     /// Where it is mounted.
     pub mount: String,
@@ -71,6 +74,7 @@ pub struct Disk {
 
 /// An address of an interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Address {
     /// Such as `eth0`.
     pub interface: String,
@@ -80,6 +84,7 @@ pub struct Address {
 
 /// The agent itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Agent {
     /// Its version.
     pub version: String,
@@ -91,6 +96,7 @@ pub struct Agent {
 
 /// Whether a service answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ServiceHealth {
     /// Which.
     #[serde(flatten)]
@@ -104,6 +110,7 @@ pub struct ServiceHealth {
 
 /// A Docker Engine behind an exposed service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Docker {
     /// Name of the service.
     pub service: String,
@@ -123,6 +130,7 @@ pub struct Docker {
 
 /// A container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Container {
     /// Its id.
     pub id: String,
@@ -142,6 +150,7 @@ pub struct Container {
 
 /// An image.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Image {
     /// Its id.
     pub id: String,
@@ -155,6 +164,7 @@ pub struct Image {
 
 /// A volume.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Volume {
     /// Its name.
     pub name: String,
@@ -164,6 +174,7 @@ pub struct Volume {
 
 /// A network.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Network {
     /// Its id.
     pub id: String,

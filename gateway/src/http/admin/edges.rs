@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, HeaderName, LOCATION};
 use http::{HeaderValue, StatusCode};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use shared::fingerprint::HostKeyFingerprint;
 use shared::id::{EdgeId, EdgeName};
@@ -26,12 +27,17 @@ const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 500;
 
 /// Query of the list.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
+    /// Part of a name, or a whole tag.
     q: Option<String>,
+    /// Only edges with this status.
     status: Option<admin::EdgeStatus>,
+    /// `next` of the page before.
     after: Option<EdgeName>,
+    /// Edges of a page: 100 where it is not given.
+    #[schemars(range(min = 1, max = 500))]
     limit: Option<usize>,
 }
 

@@ -15,6 +15,7 @@ use axum::response::{IntoResponse as _, Response};
 use futures_util::{Stream, stream};
 use http::header::CACHE_CONTROL;
 use http::{HeaderMap, HeaderValue};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use shared::id::{EdgeName, EndpointId};
 use shared::wire::admin;
@@ -42,7 +43,7 @@ const RETRY_S: u32 = 10;
 const LAST_EVENT_ID: &str = "last-event-id";
 
 /// Query of the stream.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EventQuery {
     /// Only what happens to this edge, under whatever name.

@@ -8,6 +8,7 @@ use crate::id::{EdgeName, ServiceName};
 
 /// Credentials of stock SSH clients that are good, without what they are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StandingOffer {
     /// Fingerprint of the key; absent for a password that works once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -15,37 +16,44 @@ pub struct StandingOffer {
     /// What the client may announce.
     pub services: Vec<ServiceName>,
     /// From then on they let nobody in.
+    #[cfg_attr(feature = "schema", schemars(extend("format" = "date-time")))]
     pub expires_at: String,
 }
 
 /// `POST /api/v1/edges/{edge}/offer`: credentials for a stock SSH client in the place of an agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateOffer {
     /// What the client may announce, 16 at most; `ssh` at `localhost:22` where there is none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = 16)))]
     pub services: Vec<OfferedService>,
     /// A key that lets in again and again, instead of a password that does so once.
     #[serde(default)]
     pub renew: bool,
     /// How long they live: 600 and at most a day for a password, 30 days and at most 90 for a key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 60, max = 7_776_000)))]
     pub valid_s: Option<u32>,
 }
 
 /// A service that a stock SSH client announces.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct OfferedService {
     /// Its name.
     pub name: ServiceName,
     /// Where the box reaches it, `host:port`.
     #[serde(with = "as_text")]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "crate::schema::host_port"))]
     pub target: HostPort,
 }
 
 /// The 201 to [`CreateOffer`]. The only answer that shows the secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OfferCreated {
     /// Which edge.
     pub edge: EdgeName,
@@ -57,6 +65,7 @@ pub struct OfferCreated {
     #[serde(flatten)]
     pub secret: OfferSecret,
     /// From then on they let nobody in.
+    #[cfg_attr(feature = "schema", schemars(extend("format" = "date-time")))]
     pub expires_at: String,
     /// Lines for a known_hosts file that pin the tunnel server.
     pub known_hosts: String,
@@ -66,6 +75,7 @@ pub struct OfferCreated {
 
 /// What a stock SSH client proves itself with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum OfferSecret {
     /// Works once.

@@ -1,0 +1,40 @@
+//! JSON schemas of what the types alone don't tell: patterns, bounds and formats, for the gateway's OpenAPI document.
+//!
+//! The rule: a schema admits what the type's parser admits and no more, as far as a schema can say it, so that values
+//! which are made from it are values that the gateway takes.
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+
+/// The schema of a type whose JSON is its text, inline wherever it is used.
+macro_rules! text {
+    ($name:ident $(, $keyword:literal: $value:expr)+) => {
+        impl schemars::JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "type": "string" $(, $keyword: $value)+ })
+            }
+        }
+    };
+}
+pub(crate) use text;
+
+/// Tags of an edge. An absent field and `null` are the same.
+pub(crate) fn tags(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 32,
+        "items": { "type": "string", "minLength": 1, "maxLength": 64, "pattern": r"^[^,\x00-\x1f\x7f-\x9f]+$" },
+    })
+}
+
+/// A host and a port.
+pub(crate) fn host_port(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "pattern": r"^([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$" })
+}
