@@ -10,8 +10,10 @@ pub mod connect;
 pub mod edge;
 pub mod exit;
 pub mod healthcheck;
+pub mod manuals;
 pub mod offer;
 pub mod output;
+pub mod progress;
 pub mod settings;
 mod snapshot;
 pub mod ssh_config;
@@ -32,7 +34,8 @@ use connect::ConnectArgs;
 use edge::EdgeArgs;
 use exit::{CliError, Exit, complain};
 use healthcheck::healthcheck;
-use output::print_text;
+use manuals::{CompletionsArgs, ManArgs};
+use output::print_own;
 use settings::SettingsArgs;
 use ssh_config::SshConfigArgs;
 use ssh_key::SshKeyArgs;
@@ -76,6 +79,10 @@ enum Command {
     Backup(BackupArgs),
     /// Make a data folder of a backup, for a gateway that does not run
     Restore(RestoreArgs),
+    /// Print what bash, zsh or fish needs to complete this command line
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write one for every subcommand
+    Man(ManArgs),
 }
 
 /// What `serve` takes, and all that must know how a gateway is served.
@@ -98,7 +105,7 @@ pub fn run() -> ExitCode {
     let exit = match cli.command {
         Command::Serve(args) => with_configuration(args, run_gateway),
         Command::CheckConfig(args) => {
-            with_configuration(args, |config| finish(print_text(&format!("{config}\n"))))
+            with_configuration(args, |config| finish(print_own(&format!("{config}\n"))))
         }
         Command::Healthcheck { ready, serve } => with_configuration(serve, |config| {
             // Containers know 0 and 1; other codes are reserved there.
@@ -112,6 +119,8 @@ pub fn run() -> ExitCode {
         Command::Settings(args) => operate(args.run()),
         Command::Backup(args) => operate(args.run()),
         Command::Restore(args) => operate(args.run()),
+        Command::Completions(args) => finish(args.run(Cli::command())),
+        Command::Man(args) => finish(args.run(Cli::command())),
     };
     exit.into()
 }
@@ -127,7 +136,9 @@ impl Command {
             | Self::SshConfig(_)
             | Self::Settings(_)
             | Self::Backup(_)
-            | Self::Restore(_) => None,
+            | Self::Restore(_)
+            | Self::Completions(_)
+            | Self::Man(_) => None,
         }
     }
 }
@@ -207,6 +218,13 @@ mod tests {
             "edge offer shop-17 --service web=localhost:8080 --service db=[::1]:5432 --valid 1h",
             "edge offer shop-17 --renew --valid 30d -o json",
             "edge offer shop-17 --revoke",
+            "edge create shop-17 --wait --timeout 10m",
+            "edge create --from-file names.txt --tokens tokens.txt --tag berlin",
+            "edge rename shop-17 shop-18",
+            "edge tag shop-17 --add north --remove south --clear",
+            "edge set shop-17 --interval 30 --idle-timeout default --cluster true",
+            "edge open shop-17 --wait --timeout 30s",
+            "edge rotate shop-17 --yes -o json",
             "edge dissociate shop-17 --yes",
             "edge delete shop-17 -y",
             "token create deploy -o json",
@@ -218,12 +236,16 @@ mod tests {
             "ssh-key list",
             "ssh-key remove 123e4567-e89b-42d3-a456-426614174000",
             "ssh-config",
-            "ssh-config --user ada --identity-file /home/ada/.ssh/key --gateway-name gate -o /home/ada/.ssh/tidegate",
+            "ssh-config --user ada --identity-file /home/ada/.ssh/key --gateway-name gate -f /home/ada/.ssh/tidegate",
             "settings show --url https://gate:9000 --token-file t",
             "settings set --interval 10 --idle-timeout 60 --hold 0",
             "connect shop-17/db --listen 127.0.0.1:5432",
             "connect shop-17/ssh --stdio",
             "backup gate.backup",
+            "completions bash",
+            "completions fish",
+            "man",
+            "man --dir /tmp/man1",
             "restore gate.backup --data-dir /var/lib/tidegate",
         ] {
             let arguments: Vec<_> = line.split(' ').collect();
@@ -236,6 +258,14 @@ mod tests {
         for line in [
             "",
             "edge create Shop_17",
+            "edge create",
+            "edge create shop-17 --from-file names.txt --tokens tokens.txt",
+            "edge create --from-file names.txt",
+            "edge create shop-17 --timeout 1m",
+            "edge tag shop-17",
+            "edge set shop-17",
+            "edge set shop-17 --interval soon",
+            "completions tcsh",
             "settings set",
             "connect shop-17/db",
             "connect shop-17/db --stdio --listen 127.0.0.1:1",

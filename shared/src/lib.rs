@@ -12,6 +12,7 @@
 //! | [`tunnel`] | what runs inside the SSH connection: control messages, streams with credit, the socket below |
 //! | [`host_port`], [`dial`], [`tls`] | reaching a gateway: addresses, CONNECT proxies, pins |
 //! | [`log`], [`toml_file`] | what every binary does the same way: logging, its configuration file |
+//! | [`terminal`], [`report`] | what people read of commands: text that is safe to show, what `doctor` found |
 //!
 //! Nothing here decides anything about the life of an edge: that is `gateway::domain` and `edge_agent::lifecycle`.
 
@@ -22,9 +23,11 @@ pub mod host_port;
 pub mod id;
 pub mod join_token;
 pub mod log;
+pub mod report;
 #[cfg(feature = "schema")]
 pub(crate) mod schema;
 pub mod secret;
+pub mod terminal;
 pub mod tls;
 pub mod toml_file;
 pub mod tunnel;

@@ -1,9 +1,11 @@
 //! Logging, the same on every binary: `-l/--log FILTER`, `-j/--json`, to standard error.
 
-use std::io::{self, IsTerminal as _};
+use std::io;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::terminal;
 
 /// The filter where none is given.
 pub const DEFAULT_FILTER: &str = "info";
@@ -31,14 +33,14 @@ pub fn check_filter(filter: &str) -> Result<(), LogError> {
     parse(filter).map(drop)
 }
 
-/// Sends this process' log to standard error: as text, coloured on a terminal only, or as one JSON object a line.
+/// Sends this process' log to standard error: as text, coloured for those who want colours, or as one JSON object a line.
 /// Once in a process.
 pub fn init(filter: &str, json: bool) -> Result<(), LogError> {
     let builder = tracing_subscriber::fmt().with_env_filter(parse(filter)?).with_writer(io::stderr);
     if json {
         builder.json().flatten_event(true).finish().try_init()?;
     } else {
-        builder.with_ansi(io::stderr().is_terminal()).finish().try_init()?;
+        builder.with_ansi(terminal::colours(&io::stderr())).finish().try_init()?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ pub mod check_in;
 pub mod problem;
 pub mod snapshot;
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -22,10 +22,15 @@ pub fn rfc3339(time: SystemTime) -> String {
         .unwrap_or_else(|| "1970-01-01T00:00:00Z".to_owned())
 }
 
+/// The time that a field of the wire carries; `None` for what is none, or before 1970.
+pub fn parse_rfc3339(text: &str) -> Option<SystemTime> {
+    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    let since = u64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()?;
+    UNIX_EPOCH.checked_add(Duration::from_millis(since))
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -34,5 +39,15 @@ mod tests {
         let later = UNIX_EPOCH + Duration::new(1_794_211_200, 250_999_999);
         assert_eq!(rfc3339(later), "2026-11-09T08:00:00.25Z");
         assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(1 << 50)), rfc3339(UNIX_EPOCH));
+    }
+
+    #[test]
+    fn times_survive_their_text() {
+        let time = UNIX_EPOCH + Duration::from_millis(1_794_211_200_250);
+        assert_eq!(parse_rfc3339(&rfc3339(time)), Some(time));
+        assert_eq!(parse_rfc3339("2026-11-09T09:00:00.25+01:00"), Some(time));
+        for bad in ["", "now", "1969-12-31T23:59:58Z", "2026-11-09"] {
+            assert_eq!(parse_rfc3339(bad), None, "{bad}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use hyper::{Method, StatusCode};
 use russh::client::{self, Handle};
 use russh::keys::PublicKeyOrCertificate;
@@ -13,9 +13,10 @@ use shared::fingerprint::HostKeyFingerprint;
 use shared::id::{EdgeId, EdgeKey, InstanceId};
 use shared::wire::admin::EdgeCreated;
 use shared::wire::check_in::{
-    Answer, Authorization, CheckIn, Hello, INSTANCE_HEADER, Offer, PATH, PROTOCOL_VERSION, Service,
-    ServiceKind, TunnelState,
+    Answer, Authorization, CheckIn, Hello, INSTANCE_HEADER, Offer, PATH, PROTOCOL_VERSION, SNAPSHOT_PATH,
+    Service, ServiceKind, TunnelState,
 };
+use shared::wire::snapshot::Snapshot;
 use tokio::sync::mpsc;
 
 use crate::http::{self, Http, full};
@@ -79,6 +80,21 @@ impl Liar {
             .header(CONTENT_TYPE, "application/json");
         let request = request.body(full(serde_json::to_vec(body).map_err(std::io::Error::other)?));
         self.http.send(request.map_err(std::io::Error::other)?).await
+    }
+
+    /// Puts a snapshot, whatever it says.
+    pub async fn put_snapshot(&self, snapshot: Snapshot) -> http::Answer {
+        let gzip = edge_agent::snapshot::encode(snapshot).expect("a snapshot of strings");
+        let request = self
+            .http
+            .request(Method::POST, SNAPSHOT_PATH)
+            .header(AUTHORIZATION, self.authorization.expose())
+            .header(INSTANCE_HEADER, self.instance.to_string())
+            .header(CONTENT_ENCODING, "gzip")
+            .header(CONTENT_TYPE, "application/json")
+            .body(full(gzip))
+            .expect("all of these are visible ASCII");
+        self.http.send(request).await.unwrap_or_else(|error| panic!("no answer to a snapshot: {error}"))
     }
 
     /// Checks in, saying hello, until the answer carries an offer. The flag must be up.

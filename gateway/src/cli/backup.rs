@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use clap::Args;
 use http_body_util::BodyExt as _;
+use serde_json::json;
+use shared::terminal::Text;
 use tokio::time::timeout;
 
-use super::access::Access;
+use super::access::How;
 use super::exit::{CliError, complain};
+use super::output::{Format, print};
 use crate::backup::{Summary, restore, verify};
 use crate::config::DEFAULT_DATA_DIR;
 use crate::data_dir::SecretFile;
@@ -26,7 +29,7 @@ pub struct BackupArgs {
     /// Where to put the backup; an older one there is replaced once the new one is whole
     file: PathBuf,
     #[command(flatten)]
-    access: Access,
+    how: How,
 }
 
 /// `tidegate restore`.
@@ -37,12 +40,15 @@ pub struct RestoreArgs {
     /// Data folder to make of it: one that is absent or empty
     #[arg(long, env = "TIDEGATE_DATA_DIR", value_name = "DIR", default_value = DEFAULT_DATA_DIR)]
     data_dir: PathBuf,
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Format,
 }
 
 impl BackupArgs {
     /// Downloads it, checks it, and puts it in place.
     pub async fn run(self) -> Result<(), CliError> {
-        let mut body = self.access.client()?.download(PATH).await?;
+        let mut body = self.how.access.client()?.download(PATH).await?;
         let failed = |error| CliError::failed(format!("can't write {}", self.file.display()), error);
         let mut file = SecretFile::create(&self.file).map_err(failed)?;
         let broke_off =
@@ -62,8 +68,8 @@ impl BackupArgs {
         let summary =
             verify(file.beside()).map_err(|error| CliError::failed("the backup is no good", error))?;
         file.commit().map_err(failed)?;
-        complain(&format!("backed up {} to {}; keep it secret", contents(summary), self.file.display()));
-        Ok(())
+        let said = format!("backed up {} to {}; keep it secret", contents(summary), self.file.display());
+        finish(self.how.output, summary, &said)
     }
 }
 
@@ -72,8 +78,23 @@ impl RestoreArgs {
     pub async fn run(self) -> Result<(), CliError> {
         let restored = restore(&self.file, &self.data_dir).await;
         let summary = restored.map_err(|error| CliError::Failed(error.to_string()))?;
-        complain(&format!("restored {} into {}", contents(summary), self.data_dir.display()));
-        Ok(())
+        let said = format!("restored {} into {}", contents(summary), self.data_dir.display());
+        finish(self.output, summary, &said)
+    }
+}
+
+fn finish(format: Format, summary: Summary, said: &str) -> Result<(), CliError> {
+    match format {
+        Format::Table => {
+            complain(&said);
+            Ok(())
+        }
+        Format::Json => {
+            let Summary { edges, tokens, ssh_keys, snapshots, files } = summary;
+            let counted = json!({ "edges": edges, "tokens": tokens, "ssh_keys": ssh_keys,
+                "snapshots": snapshots, "files": files });
+            print(format, &counted, |_| Text::default())
+        }
     }
 }
 

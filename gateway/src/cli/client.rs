@@ -3,10 +3,10 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
@@ -48,6 +48,15 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("target", &self.target).finish_non_exhaustive()
     }
+}
+
+/// An answer, and when it was made by the gateway's clock.
+#[derive(Clone, Debug)]
+pub struct Dated<A> {
+    /// What was asked for.
+    pub value: A,
+    /// The gateway's time.
+    pub at: SystemTime,
 }
 
 /// No body in the request, nothing to read in the answer.
@@ -109,14 +118,17 @@ impl Client {
             request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         let answer = self.send(request).await?;
-        let bytes = self.read(answer).await?;
-        // An answer without a body stands for `()`, which is `null` in JSON.
-        let json: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
-        serde_json::from_slice(json).map_err(|error| {
-            CliError::Failed(format!(
-                "the gateway's answer makes no sense ({error}): is it of another version?"
-            ))
-        })
+        understood(&self.read(answer).await?)
+    }
+
+    /// What is at `path`, and what time it is there: an answer's times mean something only by the gateway's own clock.
+    pub async fn look<A: DeserializeOwned>(&self, path: &str) -> Result<Dated<A>, CliError> {
+        let look = async {
+            let answer = self.send(self.request(Method::GET, path)).await?;
+            let at = date(answer.headers()).unwrap_or_else(SystemTime::now);
+            Ok(Dated { value: understood(&self.read(answer).await?)?, at })
+        };
+        timeout(ANSWER_TIMEOUT, look).await.unwrap_or_else(|_| Err(self.unreachable("no answer in time")))
     }
 
     /// Asks for something large: the answer's body comes as it arrives.
@@ -218,6 +230,19 @@ impl Client {
     fn unreachable(&self, cause: impl fmt::Display) -> CliError {
         CliError::Unreachable(format!("no answer from the gateway at {}: {cause}", self.target.address))
     }
+}
+
+fn understood<A: DeserializeOwned>(body: &[u8]) -> Result<A, CliError> {
+    // An answer without a body stands for `()`, which is `null` in JSON.
+    let json: &[u8] = if body.is_empty() { b"null" } else { body };
+    serde_json::from_slice(json).map_err(|error| {
+        CliError::Failed(format!("the gateway's answer makes no sense ({error}): is it of another version?"))
+    })
+}
+
+/// When the answer was made, to the second (RFC 9110, section 6.6.1).
+pub fn date(headers: &HeaderMap) -> Option<SystemTime> {
+    httpdate::parse_http_date(headers.get(header::DATE)?.to_str().ok()?).ok()
 }
 
 #[cfg(test)]

@@ -24,8 +24,9 @@ use tokio::time::{Instant, sleep, timeout};
 use self::stdio::Stdio;
 use super::access::Access;
 use super::client::{Client, NOTHING};
+use super::edge::wait::narrated;
 use super::exit::{CliError, complain};
-use super::output::print_text;
+use super::output::print_own;
 use super::transport::Upgraded;
 
 /// Connections at once through one `--listen`: more than any program opens to a database, and far below the files that
@@ -109,7 +110,7 @@ async fn listen(client: Client, target: ServiceOfEdge, address: SocketAddr) -> R
     let bound = TcpListener::bind(address).await;
     let listener = bound.map_err(|error| CliError::failed(format!("can't listen on {address}"), error))?;
     let address = listener.local_addr().map_err(|error| CliError::failed("can't tell the address", error))?;
-    print_text(&format!("{address}\n"))?;
+    print_own(&format!("{address}\n"))?;
     complain(&format!("every connection to {address} goes to {} of {}", target.service, target.edge));
     let (places, client, target) =
         (Arc::new(Semaphore::new(MAX_CONNECTIONS)), Arc::new(client), Arc::new(target));
@@ -177,7 +178,7 @@ async fn open(client: &Client, target: &ServiceOfEdge) -> Result<Upgraded, CliEr
         return opened;
     }
     complain(&format!("waiting for {} to open its tunnel", target.edge));
-    let opened = opening.await?;
+    let opened = narrated(client, &target.edge, opening).await?;
     complain(&format!("{} opened its tunnel after {:.1} s", target.edge, started.elapsed().as_secs_f32()));
     Ok(opened)
 }

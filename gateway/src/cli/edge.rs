@@ -1,20 +1,30 @@
 //! `tidegate edge`: enrol sites, look at them, open and close their tunnels, let go of them.
+//!
+//! Here are the short commands; [`create`] enrols, [`change`] changes what is known of an edge, [`wait`] waits for one,
+//! and [`view`] shows them.
+
+mod change;
+mod create;
+pub mod view;
+pub mod wait;
 
 use std::fmt::Write as _;
 
 use clap::{Args, Subcommand, ValueEnum};
 use http::Method;
 use shared::id::EdgeName;
-use shared::wire::admin::{
-    CreateEdge, Edge, EdgeCreated, EdgePage, EdgeStatus, StoredSnapshot, Tunnel, TunnelState,
-};
+use shared::terminal::Text;
+use shared::wire::admin::{Edge, EdgeCreated, EdgePage, StoredSnapshot, Tunnel};
 
-use super::access::{Access, How};
+use super::access::How;
 use super::client::{Client, NOTHING};
 use super::exit::{CliError, complain};
 use super::offer::OfferArgs;
-use super::output::{confirm, facts, print, table};
+use super::output::{confirm, done, print};
 use super::snapshot;
+use change::{Rename, Set, Tag};
+use create::Create;
+use wait::Open;
 
 const PATH: &str = "/api/v1/edges";
 /// Edges asked for at a time.
@@ -29,14 +39,20 @@ pub struct EdgeArgs {
 
 #[derive(Debug, Subcommand)]
 enum EdgeCommand {
-    /// Enrol a site: make its record, and print what its agent needs
+    /// Enrol a site, or many: make its record, and print what its agent needs
     Create(Create),
     /// List edges
     List(List),
     /// Show one edge
     Show(One),
+    /// Give an edge another name; its agent and its tunnel stay
+    Rename(Rename),
+    /// Give tags to an edge, and take others away
+    Tag(Tag),
+    /// Change how often an edge checks in, how long its tunnel may be idle, whether it is a cluster
+    Set(Set),
     /// Raise the flag: have the edge open its tunnel, and keep it until it is idle
-    Open(One),
+    Open(Open),
     /// Lower the flag and close the tunnel
     Close(One),
     /// Take a snapshot of the site now and show it
@@ -51,28 +67,10 @@ enum EdgeCommand {
     Offer(OfferArgs),
     /// Free the edge from its agent: the next agent with its join token is bound
     Dissociate(Farewell),
+    /// Give the edge a new key: its old join token is worth nothing from then on, and its agent needs the new one
+    Rotate(Farewell),
     /// Delete the edge: its join token is worth nothing from then on
     Delete(Farewell),
-}
-
-#[derive(Args, Debug)]
-struct Create {
-    /// Name: a DNS label, such as shop-17
-    name: EdgeName,
-    /// Let several instances run with one edge ID, one on each node of a swarm
-    #[arg(long)]
-    cluster: bool,
-    /// Seconds between check-ins of this edge, instead of the gateway's setting
-    #[arg(long, value_name = "SECONDS")]
-    interval: Option<u32>,
-    /// Seconds without use after which its tunnel closes, instead of the gateway's setting
-    #[arg(long, value_name = "SECONDS")]
-    idle_timeout: Option<u32>,
-    /// A word to find it by; may be given several times
-    #[arg(long = "tag", value_name = "TAG")]
-    tags: Vec<String>,
-    #[command(flatten)]
-    how: How,
 }
 
 #[derive(Args, Debug)]
@@ -111,7 +109,7 @@ struct Farewell {
     #[arg(short, long)]
     yes: bool,
     #[command(flatten)]
-    access: Access,
+    how: How,
 }
 
 impl EdgeArgs {
@@ -123,16 +121,24 @@ impl EdgeArgs {
             EdgeCommand::Show(one) => {
                 let edge: Edge =
                     one.how.access.client()?.call(Method::GET, &path(&one.name), NOTHING).await?;
-                print(one.how.output, &edge, shown)
+                print(one.how.output, &edge, view::shown)
             }
-            EdgeCommand::Open(one) => one.tunnel(Method::POST).await,
-            EdgeCommand::Close(one) => one.tunnel(Method::DELETE).await,
+            EdgeCommand::Rename(rename) => rename.run().await,
+            EdgeCommand::Tag(tag) => tag.run().await,
+            EdgeCommand::Set(set) => set.run().await,
+            EdgeCommand::Open(open) => open.run().await,
+            EdgeCommand::Close(one) => {
+                let path = format!("{}/tunnel", path(&one.name));
+                let tunnel: Tunnel = one.how.access.client()?.call(Method::DELETE, &path, NOTHING).await?;
+                print(one.how.output, &tunnel, tunnel_shown)
+            }
             EdgeCommand::Snapshot { last, one } => {
                 let (client, path) = (one.how.access.client()?, format!("{}/snapshot", path(&one.name)));
                 let stored: StoredSnapshot = if last {
                     client.call(Method::GET, &path, NOTHING).await?
                 } else {
-                    client.call_patiently(Method::POST, &path, NOTHING).await?
+                    wait::narrated(&client, &one.name, client.call_patiently(Method::POST, &path, NOTHING))
+                        .await?
                 };
                 print(one.how.output, &stored, snapshot::shown)
             }
@@ -144,6 +150,7 @@ impl EdgeArgs {
                 let path = format!("{}/dissociate", path(name));
                 farewell.run(&question, Method::POST, &path, "dissociated").await
             }
+            EdgeCommand::Rotate(farewell) => farewell.rotate().await,
             EdgeCommand::Delete(farewell) => {
                 let name = &farewell.name;
                 let question = format!("Delete {name}, close its tunnel and refuse its agent for good?");
@@ -157,25 +164,15 @@ fn path(name: &EdgeName) -> String {
     format!("{PATH}/{name}")
 }
 
-impl Create {
-    async fn run(self) -> Result<(), CliError> {
-        let new = CreateEdge {
-            name: self.name,
-            cluster: self.cluster,
-            interval_s: self.interval,
-            idle_timeout_s: self.idle_timeout,
-            tags: self.tags,
-        };
-        let created: EdgeCreated = self.how.access.client()?.call(Method::POST, PATH, Some(&new)).await?;
-        print(self.how.output, &created, enrolment)
-    }
+fn tunnel_shown(tunnel: &Tunnel) -> Text {
+    Text::lines(&format!("{}\n", view::tunnel_line(tunnel)))
 }
 
 impl List {
     async fn run(self) -> Result<(), CliError> {
         let client = self.how.access.client()?;
         let page = EdgePage { edges: pages(&client, &self.path()).await?, next: None };
-        print(self.how.output, &page, |page| listed(&page.edges))
+        print(self.how.output, &page, |page| view::listed(&page.edges))
     }
 
     fn path(&self) -> String {
@@ -215,23 +212,30 @@ async fn pages(client: &Client, path: &str) -> Result<Vec<Edge>, CliError> {
     }
 }
 
-impl One {
-    async fn tunnel(self, method: Method) -> Result<(), CliError> {
-        let path = format!("{}/tunnel", path(&self.name));
-        let tunnel: Tunnel = self.how.access.client()?.call(method, &path, NOTHING).await?;
-        print(self.how.output, &tunnel, |tunnel| format!("{}\n", tunnel_line(tunnel)))
-    }
-}
-
 impl Farewell {
-    async fn run(&self, question: &str, method: Method, path: &str, done: &str) -> Result<(), CliError> {
-        let client = self.access.client()?;
+    async fn run(&self, question: &str, method: Method, path: &str, what: &str) -> Result<(), CliError> {
+        let client = self.agreed(question)?;
+        client.call::<()>(method, path, NOTHING).await?;
+        done(self.how.output, what, "edge", self.name.as_str())
+    }
+
+    async fn rotate(&self) -> Result<(), CliError> {
+        let name = &self.name;
+        let client = self.agreed(&format!(
+            "Give {name} a new key, so that its old join token and its agent are refused for good?"
+        ))?;
+        let path = format!("{}/rotate", path(name));
+        let rotated: EdgeCreated = client.call(Method::POST, &path, NOTHING).await?;
+        complain(&format!("the key of {name} is a new one; its agent needs the join token below"));
+        print(self.how.output, &rotated, view::enrolment)
+    }
+
+    fn agreed(&self, question: &str) -> Result<Client, CliError> {
+        let client = self.how.access.client()?;
         if !self.yes {
             confirm(question)?;
         }
-        client.call::<()>(method, path, NOTHING).await?;
-        complain(&format!("{done} {}", self.name));
-        Ok(())
+        Ok(client)
     }
 }
 
@@ -247,129 +251,10 @@ fn percent_encode(text: &str) -> String {
     })
 }
 
-fn enrolment(created: &EdgeCreated) -> String {
-    let mut text = facts([
-        ("name", created.name.to_string()),
-        ("endpoint id", created.endpoint_id.to_string()),
-        ("edge id", created.edge_id.clone()),
-        ("join token", created.join_token.clone()),
-    ]);
-    let commands = &created.commands;
-    text.push_str(
-        "\nThe join token is shown this once and is a secret. Start the agent in one of these ways:\n",
-    );
-    for (way, command) in [
-        ("container", &commands.container),
-        ("binary", &commands.binary),
-        ("compose", &commands.compose),
-        ("systemd", &commands.systemd),
-    ] {
-        let _ = write!(text, "\n--- {way} ---\n{}\n", command.trim_end());
-    }
-    text
-}
-
-fn listed(edges: &[Edge]) -> String {
-    let rows = edges.iter().map(|edge| {
-        let services: Vec<_> = services(edge).map(|service| service.0).collect();
-        [
-            edge.name.to_string(),
-            status_word(edge.status).to_owned(),
-            edge.last_seen.clone().unwrap_or_else(|| "never".to_owned()),
-            services.join(","),
-            edge.tags.join(","),
-        ]
-    });
-    table(["NAME", "STATUS", "LAST SEEN", "SERVICES", "TAGS"], rows)
-}
-
-/// Name and target of what the edge's instances expose, each name once.
-fn services(edge: &Edge) -> impl Iterator<Item = (String, String)> + use<> {
-    let all = edge.instances.iter().flat_map(|instance| &instance.services);
-    let mut services: Vec<_> =
-        all.map(|service| (service.name.to_string(), service.target.clone())).collect();
-    let stock = edge.stock_client.iter().flat_map(|client| &client.services);
-    services.extend(stock.map(|name| (name.to_string(), "behind a stock SSH client".to_owned())));
-    services.sort();
-    services.dedup_by(|one, other| one.0 == other.0);
-    services.into_iter()
-}
-
-fn shown(edge: &Edge) -> String {
-    let duplicate = edge.duplicate.as_ref().map(|duplicate| {
-        let refused = duplicate.refused.as_deref().unwrap_or("an unnamed host");
-        format!(
-            "an agent on {refused} was refused at {}, since one runs on {}",
-            duplicate.at, duplicate.present
-        )
-    });
-    let mut text = facts([
-        ("name", edge.name.to_string()),
-        ("endpoint id", edge.endpoint_id.to_string()),
-        ("status", status_word(edge.status).to_owned()),
-        ("last seen", edge.last_seen.clone().unwrap_or_else(|| "never".to_owned())),
-        ("tunnel", tunnel_line(&edge.tunnel)),
-        (
-            "client",
-            edge.stock_client.as_ref().map_or("", |_| "a stock SSH client, without snapshots").to_owned(),
-        ),
-        ("duplicate", duplicate.unwrap_or_default()),
-        ("bound", if edge.bound { "yes" } else { "no" }.to_owned()),
-        ("cluster", if edge.cluster { "yes" } else { "no" }.to_owned()),
-        ("interval", format!("{} s", edge.interval_s)),
-        ("idle timeout", format!("{} s", edge.idle_timeout_s)),
-        ("tags", edge.tags.join(", ")),
-        ("created", edge.created_at.clone()),
-    ]);
-    if !edge.offers.is_empty() {
-        let rows = edge.offers.iter().map(|offer| {
-            let what = offer.fingerprint.map_or_else(|| "password, once".to_owned(), |key| key.to_string());
-            let names: Vec<_> = offer.services.iter().map(|name| name.as_str()).collect();
-            [what, offer.expires_at.clone(), names.join(",")]
-        });
-        text = text + "\n" + &table(["OFFER", "UNTIL", "SERVICES"], rows);
-    }
-    if !edge.instances.is_empty() {
-        let rows = edge.instances.iter().map(|instance| {
-            let (id, host) = (instance.instance.to_string(), instance.hostname.clone());
-            [id, host, instance.agent.clone(), instance.address.clone(), instance.last_seen.clone()]
-        });
-        text = text + "\n" + &table(["INSTANCE", "HOST", "AGENT", "ADDRESS", "LAST SEEN"], rows);
-    }
-    let services: Vec<_> = services(edge).map(|(name, target)| [name, target]).collect();
-    if !services.is_empty() {
-        text = text + "\n" + &table(["SERVICE", "TARGET"], services);
-    }
-    text
-}
-
-fn tunnel_line(tunnel: &Tunnel) -> String {
-    let state = match tunnel.state {
-        TunnelState::Idle => "idle",
-        TunnelState::Wanted => "wanted",
-        TunnelState::Offered => "offered",
-        TunnelState::Open => "open",
-    };
-    let holds = match tunnel.holds {
-        0 => String::new(),
-        1 => ", held by 1".to_owned(),
-        holds => format!(", held by {holds}"),
-    };
-    let reason = tunnel.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
-    format!("{state} since {}{holds}{reason}", tunnel.since)
-}
-
-fn status_word(status: EdgeStatus) -> &'static str {
-    match status {
-        EdgeStatus::NeverJoined => "never-joined",
-        EdgeStatus::Offline => "offline",
-        EdgeStatus::Online => "online",
-        EdgeStatus::TunnelOpen => "tunnel-open",
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use shared::wire::admin::EdgeStatus;
+
     use super::*;
 
     #[test]
@@ -378,16 +263,11 @@ mod tests {
     }
 
     #[test]
-    fn status_words_are_those_of_the_api() {
-        for (status, word) in Status::value_variants().iter().zip([
-            EdgeStatus::NeverJoined,
-            EdgeStatus::Offline,
-            EdgeStatus::Online,
-            EdgeStatus::TunnelOpen,
-        ]) {
-            let json = serde_json::to_value(word).expect("a word");
-            assert_eq!(json, status_word(word));
-            assert_eq!(status.to_possible_value().expect("none is hidden").get_name(), status_word(word));
+    fn statuses_of_the_command_line_are_those_of_the_api() {
+        let all = [EdgeStatus::NeverJoined, EdgeStatus::Offline, EdgeStatus::Online, EdgeStatus::TunnelOpen];
+        for (status, of_api) in Status::value_variants().iter().zip(all) {
+            let value = status.to_possible_value().expect("none is hidden");
+            assert_eq!(value.get_name(), view::status_word(of_api));
         }
     }
 }

@@ -5,9 +5,8 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use http::StatusCode;
+use shared::terminal::escape;
 use shared::wire::problem::Problem;
-
-use super::output::harmless;
 
 /// Exit codes, the same on every binary. 2 is a command line that makes no sense; clap gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +79,7 @@ fn is_refusal(status: u16) -> bool {
 
 /// Says on standard error what went wrong, or what goes on. Nothing can be done where even that fails.
 pub fn complain(what: &dyn Display) {
-    let text = what.to_string().lines().map(harmless).collect::<Vec<_>>().join("\n");
+    let text = what.to_string().lines().map(escape).collect::<Vec<_>>().join("\n");
     let _ = writeln!(std::io::stderr(), "tidegate: {text}");
 }
 

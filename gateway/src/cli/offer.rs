@@ -3,12 +3,13 @@
 use clap::Args;
 use http::Method;
 use shared::id::EdgeName;
+use shared::terminal::Text;
 use shared::wire::admin::{CreateOffer, OfferCreated, OfferSecret, OfferedService};
 
 use super::access::How;
 use super::client::NOTHING;
-use super::exit::{CliError, complain};
-use super::output::print;
+use super::exit::CliError;
+use super::output::{done, print};
 
 /// `tidegate edge offer`.
 #[derive(Args, Debug)]
@@ -43,8 +44,7 @@ impl OfferArgs {
         let client = self.how.access.client()?;
         if self.revoke {
             client.call::<()>(Method::DELETE, path, NOTHING).await?;
-            complain(&format!("revoked what stock SSH clients had for {}", self.name));
-            return Ok(());
+            return done(self.how.output, "revoked", "the offers of", self.name.as_str());
         }
         let asked = CreateOffer { services: self.services.clone(), renew: self.renew, valid_s: self.valid };
         let created: OfferCreated = client.call(Method::POST, path, Some(&asked)).await?;
@@ -52,9 +52,9 @@ impl OfferArgs {
     }
 }
 
-fn shown(created: &OfferCreated) -> String {
+fn shown(created: &OfferCreated) -> Text {
     let OfferCreated { edge, expires_at, command, .. } = created;
-    match &created.secret {
+    let text = match &created.secret {
         OfferSecret::Password { password } => format!(
             "Paste this on the box of {edge}. It works once, until {expires_at}:\n\n{command}\n\
              Password, for when ssh asks; it is shown this once:\n\n{password}\n"
@@ -63,7 +63,8 @@ fn shown(created: &OfferCreated) -> String {
             "Paste this on the box of {edge}. It holds a private key, which is shown this once, lets in until {expires_at}\n\
              and has the fingerprint {fingerprint}:\n\n{command}"
         ),
-    }
+    };
+    Text::lines(&text)
 }
 
 fn service(text: &str) -> Result<OfferedService, String> {
@@ -74,8 +75,8 @@ fn service(text: &str) -> Result<OfferedService, String> {
     })
 }
 
-/// A number and its unit.
-fn seconds(text: &str) -> Result<u32, String> {
+/// A time span as flags have it: a number and its unit.
+pub fn seconds(text: &str) -> Result<u32, String> {
     let wrong = || "write a number and s, m, h or d, as in 10m or 30d".to_owned();
     let unit = text.char_indices().next_back().map(|(at, unit)| (&text[..at], unit));
     let (number, factor) = match unit {

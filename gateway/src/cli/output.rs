@@ -1,12 +1,16 @@
-//! What commands print on standard output: a table for people, JSON for programs.
+//! What commands print on standard output: text for people, JSON for programs.
+//!
+//! The rule: what a gateway or an agent said goes out as a [`Text`] or as harmless JSON ([`shared::terminal`]), never as
+//! it came. Only what this program made of checked parts itself, such as a completion script, is printed as it is.
 
-use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use clap::ValueEnum;
 use serde::Serialize;
+use serde_json::json;
+use shared::terminal::{self, Text};
 
-use super::exit::CliError;
+use super::exit::{CliError, complain};
 
 /// The form of what is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -18,24 +22,34 @@ pub enum Format {
 }
 
 /// Prints `value` as JSON, or what `text` makes of it.
-pub fn print<T: Serialize>(
-    format: Format,
-    value: &T,
-    text: impl FnOnce(&T) -> String,
-) -> Result<(), CliError> {
-    let text = match format {
-        Format::Table => text(value),
+pub fn print<T: Serialize>(format: Format, value: &T, text: impl FnOnce(&T) -> Text) -> Result<(), CliError> {
+    match format {
+        Format::Table => print_text(&text(value)),
         Format::Json => {
-            serde_json::to_string_pretty(value)
-                .map_err(|error| CliError::failed("can't write JSON", error))?
-                + "\n"
+            let json = terminal::json(value).map_err(|error| CliError::failed("can't write JSON", error))?;
+            print_own(&json)
         }
-    };
-    print_text(&text)
+    }
 }
 
-/// Prints `text` as it is. A reader that has seen enough is no error.
-pub fn print_text(text: &str) -> Result<(), CliError> {
+/// Says that something was done: as "deleted edge shop-17" on standard error, or as `{"deleted": "shop-17"}`.
+pub fn done(format: Format, what: &str, kind: &str, name: &str) -> Result<(), CliError> {
+    match format {
+        Format::Table => {
+            complain(&format!("{what} {kind} {name}"));
+            Ok(())
+        }
+        Format::Json => print(format, &json!({ what: name }), |_| Text::default()),
+    }
+}
+
+/// Prints text, coloured where a person sees it.
+pub fn print_text(text: &Text) -> Result<(), CliError> {
+    print_own(&text.render(terminal::colours(&io::stdout())))
+}
+
+/// Prints as it is what this program made itself. A reader that has seen enough is no error.
+pub fn print_own(text: &str) -> Result<(), CliError> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -45,66 +59,24 @@ pub fn print_text(text: &str) -> Result<(), CliError> {
     }
 }
 
-/// What agents say goes to the operator's terminal, where control characters would be commands.
-pub fn harmless(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
-/// Columns under their headings, each as wide as its widest cell; the last one ends where its text ends.
-pub fn table<const N: usize>(headings: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
-    let mut rows: Vec<_> = rows.into_iter().map(|row| row.map(|cell| harmless(&cell))).collect();
-    rows.insert(0, headings.map(str::to_owned));
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(width);
-    let mut text = String::new();
-    for row in &rows {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-        let line = cells.collect::<Vec<_>>().join("  ");
-        let _ = writeln!(text, "{}", line.trim_end());
-    }
-    text
-}
-
-/// Lines of a name and a value.
-pub fn facts<'a>(facts: impl IntoIterator<Item = (&'a str, String)>) -> String {
-    let facts = facts.into_iter().map(|(name, value)| (name, harmless(&value)));
-    let facts: Vec<_> = facts.filter(|(_, value)| !value.is_empty()).collect();
-    let width = facts.iter().map(|(name, _)| name.chars().count() + 1).max().unwrap_or(0);
-    facts.into_iter().fold(String::new(), |mut text, (name, value)| {
-        let _ = writeln!(text, "{:width$} {value}", format!("{name}:"));
-        text
-    })
-}
-
 /// Asks on a terminal; a script that did not say `--yes` is taken at its word.
 pub fn confirm(question: &str) -> Result<(), CliError> {
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         return Ok(());
     }
-    let mut err = io::stderr().lock();
-    let mut answer = String::new();
-    let asked = write!(err, "{question} [y/N] ").and_then(|()| err.flush());
-    asked
-        .and_then(|()| io::stdin().read_line(&mut answer))
-        .map_err(|error| CliError::failed("can't ask", error))?;
-    match answer.trim() {
+    match ask(&format!("{question} [y/N] "))?.as_str() {
         "y" | "Y" | "yes" => Ok(()),
         _ => Err(CliError::Failed("nothing was changed".to_owned())),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = [["shop".to_owned(), "online".to_owned()], ["käse-7".to_owned(), String::new()]];
-        assert_eq!(table(["NAME", "STATUS"], rows), "NAME    STATUS\nshop    online\nkäse-7\n");
-        assert_eq!(
-            facts([("name", "shop".into()), ("none", String::new()), ("id", "7".into())]),
-            "name: shop\nid:   7\n"
-        );
-        assert_eq!(facts([("host", "a\u{1b}[2J".into())]), "host: a\u{fffd}[2J\n");
-    }
+/// Asks for a line on the terminal.
+pub fn ask(question: &str) -> Result<String, CliError> {
+    let mut err = io::stderr().lock();
+    let mut answer = String::new();
+    let asked = write!(err, "{}", terminal::escape(question)).and_then(|()| err.flush());
+    asked
+        .and_then(|()| io::stdin().read_line(&mut answer))
+        .map_err(|error| CliError::failed("can't ask", error))?;
+    Ok(answer.trim().to_owned())
 }

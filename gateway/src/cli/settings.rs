@@ -2,12 +2,13 @@
 
 use clap::{Args, Subcommand};
 use http::Method;
+use shared::terminal::Text;
 use shared::wire::admin::Settings;
 
 use super::access::How;
 use super::client::NOTHING;
 use super::exit::CliError;
-use super::output::{facts, print};
+use super::output::print;
 
 const PATH: &str = "/api/v1/settings";
 
@@ -83,9 +84,9 @@ impl From<Change> for Settings {
     }
 }
 
-fn shown(settings: &Settings) -> String {
+fn shown(settings: &Settings) -> Text {
     let seconds = |seconds: Option<u32>| seconds.map_or_else(String::new, |seconds| format!("{seconds} s"));
-    facts([
+    Text::facts([
         ("interval", seconds(settings.interval_s)),
         ("idle timeout", seconds(settings.idle_timeout_s)),
         ("hold", if settings.hold_s == Some(0) { "off".to_owned() } else { seconds(settings.hold_s) }),

@@ -1,30 +1,29 @@
 //! A snapshot as people read it. Programs take `-o json`, which has all of it.
 
+use shared::terminal::Text;
 use shared::wire::admin::StoredSnapshot;
 use shared::wire::snapshot::{Docker, Snapshot};
 
-use super::output::{facts, table};
-
 /// The most useful of a snapshot.
-pub(super) fn shown(stored: &StoredSnapshot) -> String {
+pub(super) fn shown(stored: &StoredSnapshot) -> Text {
     let snapshot = &stored.snapshot;
-    let mut sections = vec![host(stored), services(snapshot)];
-    sections.extend(snapshot.docker.iter().map(docker));
-    if !snapshot.problems.is_empty() {
-        let problems = snapshot.problems.iter().map(|problem| [problem.clone()]);
-        sections.push(table(["COULD NOT FIND OUT"], problems));
+    let shown = host(stored).then(services(snapshot));
+    let shown = snapshot.docker.iter().fold(shown, |shown, engine| shown.then(docker(engine)));
+    if snapshot.problems.is_empty() {
+        return shown;
     }
-    sections.join("\n")
+    let problems = snapshot.problems.iter().map(|problem| [problem.as_str()]);
+    shown.then(Text::table(["COULD NOT FIND OUT"], problems))
 }
 
-fn host(stored: &StoredSnapshot) -> String {
+fn host(stored: &StoredSnapshot) -> Text {
     let (host, agent) = (&stored.snapshot.host, &stored.snapshot.agent);
     let disks = host
         .disks
         .iter()
         .map(|disk| format!("{} {} of {} free", disk.mount, bytes(disk.available), bytes(disk.total)));
     let addresses = host.addresses.iter().map(|address| format!("{} {}", address.interface, address.address));
-    facts([
+    Text::facts([
         ("host", host.name.clone()),
         ("system", format!("{}, {} {}", host.os, host.kernel, host.architecture)),
         ("cpus", host.cpus.to_string()),
@@ -40,7 +39,7 @@ fn host(stored: &StoredSnapshot) -> String {
     ])
 }
 
-fn services(snapshot: &Snapshot) -> String {
+fn services(snapshot: &Snapshot) -> Text {
     let rows = snapshot.agent.services.iter().map(|health| {
         let state = match (health.answers, &health.reason) {
             (true, _) => "answers".to_owned(),
@@ -49,10 +48,10 @@ fn services(snapshot: &Snapshot) -> String {
         };
         [health.service.name.to_string(), health.service.target.clone(), state]
     });
-    table(["SERVICE", "TARGET", "STATE"], rows)
+    Text::table(["SERVICE", "TARGET", "STATE"], rows)
 }
 
-fn docker(engine: &Docker) -> String {
+fn docker(engine: &Docker) -> Text {
     let counts = format!(
         "Docker {} behind {}: {} images, {} volumes, {} networks",
         engine.version,
@@ -64,7 +63,7 @@ fn docker(engine: &Docker) -> String {
     let rows = engine.containers.iter().map(|container| {
         [container.name.clone(), container.image.clone(), container.status.clone(), container.ports.join(" ")]
     });
-    facts([("engine", counts)]) + &table(["CONTAINER", "IMAGE", "STATUS", "PORTS"], rows)
+    Text::facts([("engine", counts)]).and(Text::table(["CONTAINER", "IMAGE", "STATUS", "PORTS"], rows))
 }
 
 /// In the unit that leaves one to four digits before the point.
@@ -117,7 +116,7 @@ mod tests {
             ..Snapshot::default()
         };
         let stored = StoredSnapshot { received_at: "now".into(), instance: InstanceId::random(), snapshot };
-        let text = shown(&stored);
+        let text = shown(&stored).render(false);
         for part in ["till-3", "8.0 GiB", "1 d 1 h", "Docker 26.1", "Up 3 hours", "disks: permission denied"]
         {
             assert!(text.contains(part), "{part} is missing:\n{text}");

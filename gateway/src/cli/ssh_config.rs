@@ -19,7 +19,7 @@ use super::access::Access;
 use super::client::NOTHING;
 use super::edge;
 use super::exit::{CliError, complain};
-use super::output::print_text;
+use super::output::print_own;
 use crate::data_dir::write_secret;
 use blocks::{Blocks, EdgeBlock};
 
@@ -32,7 +32,7 @@ const KNOWN_HOSTS_SUFFIX: &str = ".known_hosts";
 /// `tidegate ssh-config`.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Either append what is printed to ~/.ssh/config, or let it be written to a file with -o and put \
+    after_help = "Either append what is printed to ~/.ssh/config, or let it be written to a file with -f and put \
     `Include FILE` on top of ~/.ssh/config; then run it again when there are new edges."
 )]
 pub struct SshConfigArgs {
@@ -47,7 +47,7 @@ pub struct SshConfigArgs {
     gateway_name: EdgeName,
     /// Write the blocks to FILE, and the gateway's host key to FILE.known_hosts
     #[arg(short, long, value_name = "FILE", value_parser = path)]
-    output: Option<String>,
+    file: Option<String>,
     #[command(flatten)]
     access: Access,
 }
@@ -58,7 +58,7 @@ impl SshConfigArgs {
         let client = self.access.client()?;
         let gateway: Gateway = client.call(Method::GET, PATH, NOTHING).await?;
         let edges = edge::all(&client).await?;
-        let known_hosts = match &self.output {
+        let known_hosts = match &self.file {
             Some(file) => format!("{file}{KNOWN_HOSTS_SUFFIX}"),
             None => KNOWN_HOSTS.to_owned(),
         };
@@ -78,7 +78,7 @@ impl SshConfigArgs {
                 blocks.gateway_name
             )));
         }
-        match self.output {
+        match self.file {
             Some(file) => {
                 refuse_to_replace_others(&file)?;
                 write(&known_hosts, &blocks.known_hosts_lines())?;
@@ -88,7 +88,7 @@ impl SshConfigArgs {
                 ));
                 Ok(())
             }
-            None => print_text(&format!("{}{blocks}", blocks.how_to_pin())),
+            None => print_own(&format!("{}{blocks}", blocks.how_to_pin())),
         }
     }
 }
@@ -99,7 +99,7 @@ fn refuse_to_replace_others(file: &str) -> Result<(), CliError> {
     match std::fs::read_to_string(file) {
         Ok(text) if text.is_empty() || blocks::is_ours(&text) => Ok(()),
         Ok(_) => Err(CliError::Failed(format!(
-            "{file} was not written by this command and is left alone; name another file with -o, and put `Include` \
+            "{file} was not written by this command and is left alone; name another file with -f, and put `Include` \
              with its name on top of ~/.ssh/config"
         ))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use http::Method;
+use shared::terminal::Text;
 use shared::wire::admin::{AddSshKey, SshKey, SshKeyList};
 use uuid::Uuid;
 
-use super::access::{Access, How};
+use super::access::How;
 use super::client::NOTHING;
-use super::exit::{CliError, complain};
-use super::output::{print, table};
+use super::exit::CliError;
+use super::output::{done, print};
 use crate::access::{OperatorKey, OperatorKeyError};
 
 const PATH: &str = "/api/v1/ssh-keys";
@@ -54,7 +55,7 @@ enum SshKeyCommand {
         /// Its id, as `list` shows it
         id: Uuid,
         #[command(flatten)]
-        access: Access,
+        how: How,
     },
 }
 
@@ -71,10 +72,9 @@ impl SshKeyArgs {
                 let list: SshKeyList = how.access.client()?.call(Method::GET, PATH, NOTHING).await?;
                 print(how.output, &list, |list| listed(&list.ssh_keys))
             }
-            SshKeyCommand::Remove { id, access } => {
-                access.client()?.call::<()>(Method::DELETE, &format!("{PATH}/{id}"), NOTHING).await?;
-                complain(&format!("removed SSH key {id}"));
-                Ok(())
+            SshKeyCommand::Remove { id, how } => {
+                how.access.client()?.call::<()>(Method::DELETE, &format!("{PATH}/{id}"), NOTHING).await?;
+                done(how.output, "removed", "SSH key", &id.to_string())
             }
         }
     }
@@ -119,11 +119,11 @@ fn read(from: impl Read) -> io::Result<String> {
     Ok(text)
 }
 
-fn listed(keys: &[SshKey]) -> String {
+fn listed(keys: &[SshKey]) -> Text {
     let rows = keys
         .iter()
         .map(|key| [key.id.to_string(), key.created_at.clone(), key.fingerprint.clone(), key.label.clone()]);
-    table(["ID", "CREATED", "FINGERPRINT", "LABEL"], rows)
+    Text::table(["ID", "CREATED", "FINGERPRINT", "LABEL"], rows)
 }
 
 #[cfg(test)]

@@ -2,13 +2,14 @@
 
 use clap::{Args, Subcommand};
 use http::Method;
+use shared::terminal::Text;
 use shared::wire::admin::{CreateToken, Token, TokenCreated, TokenList};
 use uuid::Uuid;
 
-use super::access::{Access, How};
+use super::access::How;
 use super::client::NOTHING;
 use super::exit::{CliError, complain};
-use super::output::{Format, print, table};
+use super::output::{Format, done, print};
 
 const PATH: &str = "/api/v1/tokens";
 
@@ -38,7 +39,7 @@ enum TokenCommand {
         /// Its id, as `list` shows it
         id: Uuid,
         #[command(flatten)]
-        access: Access,
+        how: How,
     },
 }
 
@@ -53,23 +54,22 @@ impl TokenArgs {
                 if how.output == Format::Table {
                     complain(&format!("made token {} ({})", made.listed.id, made.listed.label));
                 }
-                print(how.output, &made, |made| format!("{}\n", made.token))
+                print(how.output, &made, |made| Text::lines(&format!("{}\n", made.token)))
             }
             TokenCommand::List { how } => {
                 let list: TokenList = how.access.client()?.call(Method::GET, PATH, NOTHING).await?;
                 print(how.output, &list, |list| listed(&list.tokens))
             }
-            TokenCommand::Revoke { id, access } => {
-                access.client()?.call::<()>(Method::DELETE, &format!("{PATH}/{id}"), NOTHING).await?;
-                complain(&format!("revoked token {id}"));
-                Ok(())
+            TokenCommand::Revoke { id, how } => {
+                how.access.client()?.call::<()>(Method::DELETE, &format!("{PATH}/{id}"), NOTHING).await?;
+                done(how.output, "revoked", "token", &id.to_string())
             }
         }
     }
 }
 
-fn listed(tokens: &[Token]) -> String {
+fn listed(tokens: &[Token]) -> Text {
     let rows =
         tokens.iter().map(|token| [token.id.to_string(), token.created_at.clone(), token.label.clone()]);
-    table(["ID", "CREATED", "LABEL"], rows)
+    Text::table(["ID", "CREATED", "LABEL"], rows)
 }

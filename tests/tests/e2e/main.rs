@@ -27,4 +27,5 @@ mod settings;
 mod stalled;
 mod stock_agent;
 mod streams;
+mod terminal;
 mod trust;

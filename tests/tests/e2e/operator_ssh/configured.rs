@@ -35,7 +35,7 @@ impl Home {
         let (blocks, key) = (self.path("tidegate"), self.path("id_ed25519"));
         self.tidegate(
             gateway,
-            &["ssh-config", "-o", text(&blocks), "--identity-file", text(&key), "--user", "ada"],
+            &["ssh-config", "-f", text(&blocks), "--identity-file", text(&key), "--user", "ada"],
         )
         .await;
         let config = format!("Include {}\nHost *\n  BatchMode yes\n", blocks.display());
