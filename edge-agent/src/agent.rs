@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use shared::dial::Dialer;
 use shared::id::EdgeId;
 use shared::join_token::JoinToken;
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::client::{Client, ClientError, Endpoint, Pace};
 use crate::config::Config;
 use crate::exit::Exit;
-use crate::lifecycle::{Attempt, Command, Event, Lifecycle, Notice, Outcome, Roll, Start, TunnelEvent};
+use crate::lifecycle::{Attempt, Command, Event, Lifecycle, Notice, Outcome, Roll, Sent, Start, TunnelEvent};
 use crate::services::Service;
 use crate::state::{State, StateError};
 use crate::tunnel::{Request, Site, Tunnel};
@@ -143,15 +144,20 @@ struct Agent {
     /// The last tunnel that was started; it may have ended.
     tunnel: Option<(Attempt, Tunnel)>,
     tunnel_events: mpsc::Sender<(Attempt, TunnelEvent)>,
-    snapshot_done: mpsc::Sender<()>,
+    /// The last snapshot that was taken, compressed, while it may have to be sent again.
+    snapshot: Option<Bytes>,
+    snapshot_tried: mpsc::Sender<Tried>,
     inbox: Inbox,
 }
+
+/// A try to deliver a snapshot: what was sent, if there was anything to send, and what became of it.
+struct Tried(Option<Bytes>, Sent);
 
 /// Where answers arrive.
 struct Inbox {
     outcomes: mpsc::Receiver<Outcome>,
     tunnel_events: mpsc::Receiver<(Attempt, TunnelEvent)>,
-    snapshot_done: mpsc::Receiver<()>,
+    snapshot_tried: mpsc::Receiver<Tried>,
 }
 
 impl Agent {
@@ -165,7 +171,7 @@ impl Agent {
     ) -> Self {
         // One question and one snapshot at a time: the lifecycle sees to it.
         let (questions, asked) = mpsc::channel(1);
-        let (snapshot_done, snapshots_done) = mpsc::channel(1);
+        let (snapshot_tried, snapshots_tried) = mpsc::channel(1);
         let (tunnel_events, tunnel_happened) = mpsc::channel(TUNNEL_EVENTS);
         let outcomes = spawn_client(Client::new(endpoint.clone()), asked);
         Self {
@@ -177,8 +183,9 @@ impl Agent {
             questions,
             tunnel: None,
             tunnel_events,
-            snapshot_done,
-            inbox: Inbox { outcomes, tunnel_events: tunnel_happened, snapshot_done: snapshots_done },
+            snapshot: None,
+            snapshot_tried,
+            inbox: Inbox { outcomes, tunnel_events: tunnel_happened, snapshot_tried: snapshots_tried },
         }
     }
 
@@ -200,7 +207,10 @@ impl Agent {
                 }
                 Some(outcome) = self.inbox.outcomes.recv() => Event::CheckedIn(outcome),
                 Some((attempt, event)) = self.inbox.tunnel_events.recv() => Event::Tunnel(attempt, event),
-                Some(()) = self.inbox.snapshot_done.recv() => Event::SnapshotDone,
+                Some(Tried(snapshot, sent)) = self.inbox.snapshot_tried.recv() => {
+                    self.snapshot = snapshot.filter(|_| sent != Sent::Stored);
+                    Event::Snapshot(sent)
+                }
                 () = tick => Event::Tick,
             };
             self.lifecycle.handle(event, Instant::now(), roll(), &mut commands);
@@ -219,6 +229,7 @@ impl Agent {
                     Command::AskToClose(attempt) => self.request(attempt, Request::AskToClose),
                     Command::CloseTunnel(attempt) => self.request(attempt, Request::Close),
                     Command::TakeSnapshot => self.take_snapshot(),
+                    Command::SendSnapshot => self.send_snapshot(),
                     Command::Tell(notice) => log(&notice),
                     Command::Exit => return,
                 }
@@ -247,23 +258,34 @@ impl Agent {
 
     fn take_snapshot(&self) {
         let (site, endpoint, started) = (Arc::clone(&self.site), self.endpoint.clone(), self.started);
-        let done = self.snapshot_done.clone();
+        let tried = self.snapshot_tried.clone();
         tokio::spawn(async move {
             let snapshot = snapshot::take(&site.services, started).await;
             let encoded = tokio::task::spawn_blocking(|| snapshot::encode(snapshot)).await;
-            let sent = match encoded {
-                Ok(Ok(gzip)) => endpoint.put_snapshot(gzip).await,
-                Ok(Err(error)) => Err(error.to_string()),
-                Err(error) => Err(error.to_string()),
+            let refused = |reason| Tried(None, Sent::Refused { reason });
+            let outcome = match encoded {
+                Ok(Ok(gzip)) => deliver(&endpoint, gzip.into()).await,
+                Ok(Err(error)) => refused(error.to_string()),
+                Err(error) => refused(error.to_string()),
             };
-            match sent {
-                Ok(()) => tracing::info!("a snapshot was sent"),
-                Err(error) => tracing::warn!(error, "a snapshot could not be sent"),
-            }
             // Nobody listens any more when the agent has ended.
-            let _ = done.send(()).await;
+            let _ = tried.send(outcome).await;
         });
     }
+
+    fn send_snapshot(&mut self) {
+        let Some(gzip) = self.snapshot.take() else { return self.take_snapshot() };
+        let (endpoint, tried) = (self.endpoint.clone(), self.snapshot_tried.clone());
+        tokio::spawn(async move {
+            // As above.
+            let _ = tried.send(deliver(&endpoint, gzip).await).await;
+        });
+    }
+}
+
+async fn deliver(endpoint: &Endpoint, gzip: Bytes) -> Tried {
+    let sent = endpoint.put_snapshot(gzip.clone()).await;
+    Tried(Some(gzip), sent)
 }
 
 /// The task that owns the connection for check-ins; it ends with the agent.
@@ -305,6 +327,16 @@ fn log(notice: &Notice) {
             tracing::debug!(reason, "the tunnel still can't be opened");
         }
         Notice::Idle => tracing::debug!("the tunnel is idle"),
+        Notice::SnapshotStored => tracing::info!("a snapshot was sent"),
+        Notice::SnapshotDelayed { reason } => {
+            tracing::debug!(reason, "a snapshot could not be sent; it is sent again")
+        }
+        Notice::SnapshotGivenUp { reason, tries } => {
+            tracing::warn!(reason, tries, "a snapshot could not be sent")
+        }
+        Notice::SnapshotLate => {
+            tracing::warn!("the tunnel closes without its snapshot, which took too long to deliver");
+        }
         Notice::CloseRefused => tracing::debug!("the tunnel stays open: somebody needs it"),
         Notice::TunnelClosed => tracing::info!("the tunnel is closed"),
         Notice::TunnelLost { reason } => tracing::warn!(reason, "the tunnel is lost"),

@@ -29,7 +29,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use crate::lifecycle::{Outcome, Refusal, RefusalKind};
+use crate::lifecycle::{Outcome, Refusal, RefusalKind, Sent};
 
 /// Longest wait for a TLS handshake.
 const TLS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,8 +41,8 @@ const KEPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for a TLS handshake, and for an answer, while somebody may be waiting for this agent: enough for the few
 /// round trips of a slow satellite link, and not for a network that went away again.
 const EAGER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest wait until a snapshot is taken: up to a MiB over a slow link.
-const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest wait until a snapshot is stored: the gateway gives a slow link 30 s to carry it.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// How a check-in goes about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -239,16 +239,33 @@ impl Endpoint {
     }
 
     /// Sends a snapshot, compressed with gzip, over a connection of its own: a check-in must not wait behind it.
-    /// An error is a sentence for the log.
-    pub async fn put_snapshot(&self, gzip: Vec<u8>) -> Result<(), String> {
+    pub async fn put_snapshot(&self, gzip: Bytes) -> Sent {
         let send = async {
             let mut sender = self.connect(Pace::Usual).await?;
-            let mut request = self.request(SNAPSHOT_PATH, Some("application/json"), gzip.into());
+            let mut request = self.request(SNAPSHOT_PATH, Some("application/json"), gzip);
             request.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             self.exchange(&mut sender, request, SNAPSHOT_TIMEOUT).await
         };
-        let (status, _, body) = send.await.map_err(|error: RequestError| error.to_string())?;
-        if status.is_success() { Ok(()) } else { Err(detail(status, &body)) }
+        match send.await {
+            Ok((status, headers, body)) => delivered(status, &headers, &body),
+            Err(error) => {
+                let error: RequestError = error;
+                Sent::Failed { reason: error.to_string(), retry_after: None }
+            }
+        }
+    }
+}
+
+/// Whether a later try can have another answer than this one.
+fn delivered(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Sent {
+    let for_now = status.is_server_error()
+        || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
+    if status.is_success() {
+        Sent::Stored
+    } else if for_now {
+        Sent::Failed { reason: detail(status, body), retry_after: retry_after(headers) }
+    } else {
+        Sent::Refused { reason: detail(status, body) }
     }
 }
 

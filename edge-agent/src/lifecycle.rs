@@ -27,7 +27,7 @@
 //! | open | idle time is over | closing: snapshot | take a snapshot |
 //! | open, closing | ended | closed | check in |
 //! | closing: snapshot | stream, hold | open | |
-//! | closing: snapshot | snapshot done or 30 s over | closing: asking | ask the gateway |
+//! | closing: snapshot | snapshot stored or given up, or 60 s over | closing: asking | ask the gateway |
 //! | closing: asking | refused | open | |
 //! | closing: asking | granted, or 10 s over | closing: leaving | disconnect |
 //! | closing: leaving | ended, or 10 s over | closed | check in |
@@ -42,19 +42,22 @@ use shared::id::OfferId;
 use shared::wire::check_in::{FailedOffer, Offer, TunnelState};
 
 mod back_off;
+mod delivery;
 mod messages;
 #[cfg(test)]
 mod tests;
 
 use back_off::{MAX_RETRY_AFTER, REFUSED_RETRY, back_off, eager_pace, wait_out};
+use delivery::Delivery;
 pub use messages::{
-    Attempt, Command, Event, Failure, Notice, Outcome, Refusal, RefusalKind, Roll, Start, TunnelEvent,
+    Attempt, Command, Event, Failure, Notice, Outcome, Refusal, RefusalKind, Roll, Sent, Start, TunnelEvent,
 };
 
 /// Check-in interval until the gateway says another: its own default.
 const FIRST_INTERVAL: Duration = Duration::from_secs(5);
-/// Longest time for a snapshot before a tunnel closes: it takes 20 s at most, and a slow link needs a while to carry it.
-pub const SNAPSHOT_LIMIT: Duration = Duration::from_secs(30);
+/// Longest time for a snapshot before a tunnel closes without it. It takes 20 s at most; the rest is for a slow link, or
+/// for the turn of this agent where the gateway takes those of thousands.
+pub const SNAPSHOT_LIMIT: Duration = Duration::from_secs(60);
 /// Longest wait for the gateway to grant or refuse closing. It answers from memory, so a silent one is gone.
 const ASK_LIMIT: Duration = Duration::from_secs(10);
 /// Longest wait for a disconnect to be carried out.
@@ -86,7 +89,7 @@ pub struct Lifecycle {
     last_failure: Option<String>,
     /// What the next check-in reports.
     failed: Option<FailedOffer>,
-    snapshot_running: bool,
+    snapshot: Delivery,
     stopping: bool,
 }
 
@@ -170,7 +173,7 @@ impl Lifecycle {
             setbacks: 0,
             last_failure: None,
             failed: None,
-            snapshot_running: false,
+            snapshot: Delivery::Idle,
             stopping: false,
         }
     }
@@ -196,7 +199,7 @@ impl Lifecycle {
             Tunnel::Open(live) => live.idle_at(),
             Tunnel::Closing { until, .. } => Some(*until),
         };
-        [check_in, tunnel].into_iter().flatten().min()
+        [check_in, tunnel, self.snapshot.deadline()].into_iter().flatten().min()
     }
 
     /// Takes in what happened at `now` and appends what to do to `out`.
@@ -205,9 +208,11 @@ impl Lifecycle {
             Event::Tick => self.tick(now, out),
             Event::CheckedIn(outcome) => self.checked_in(outcome, now, roll, out),
             Event::Tunnel(attempt, event) => self.tunnel_event(attempt, event, now, roll, out),
-            Event::SnapshotDone => {
-                self.snapshot_running = false;
-                if let Tunnel::Closing { live, phase: Phase::Snapshot, .. } = self.tunnel {
+            Event::Snapshot(sent) => {
+                let over = self.snapshot.tried(sent, now, roll, out);
+                if let Tunnel::Closing { live, phase: Phase::Snapshot, .. } = self.tunnel
+                    && over
+                {
                     self.ask(live, now, out);
                 }
             }
@@ -216,18 +221,22 @@ impl Lifecycle {
     }
 
     fn tick(&mut self, now: Instant, out: &mut Vec<Command>) {
+        self.snapshot.tick(now, out);
         match self.tunnel {
             Tunnel::Closed | Tunnel::Connecting { .. } => {}
             Tunnel::Open(live) => {
                 if live.idle_at().is_some_and(|at| at <= now) {
                     out.push(Command::Tell(Notice::Idle));
-                    self.take_snapshot(out);
+                    self.snapshot.start(out);
                     let until = now + SNAPSHOT_LIMIT;
                     self.tunnel = Tunnel::Closing { live, phase: Phase::Snapshot, until };
                 }
             }
             Tunnel::Closing { live, phase, until } if until <= now => match phase {
-                Phase::Snapshot => self.ask(live, now, out),
+                Phase::Snapshot => {
+                    out.push(Command::Tell(Notice::SnapshotLate));
+                    self.ask(live, now, out);
+                }
                 Phase::Asking => self.leave(live, now, out),
                 Phase::Leaving => self.closed(now, out),
             },
@@ -410,7 +419,7 @@ impl Lifecycle {
             TunnelEvent::Held => live.active = now,
             TunnelEvent::SnapshotWanted => {
                 live.active = now;
-                self.take_snapshot(out);
+                self.snapshot.start(out);
             }
             TunnelEvent::Ended { reason } => return self.lost(live, reason, now, roll, out),
             // The answer to a question that was given up, or a second greeting.
@@ -444,7 +453,7 @@ impl Lifecycle {
             TunnelEvent::Held => work = true,
             TunnelEvent::SnapshotWanted => {
                 work = true;
-                self.take_snapshot(out);
+                self.snapshot.start(out);
             }
             TunnelEvent::IdleTimeout(idle_timeout) => live.idle_timeout = idle_timeout,
             TunnelEvent::CloseGranted if phase == Phase::Asking => return self.leave(live, now, out),
@@ -470,13 +479,6 @@ impl Lifecycle {
         } else {
             Tunnel::Closing { live, phase, until }
         };
-    }
-
-    fn take_snapshot(&mut self, out: &mut Vec<Command>) {
-        if !self.snapshot_running {
-            self.snapshot_running = true;
-            out.push(Command::TakeSnapshot);
-        }
     }
 
     fn ask(&mut self, live: Live, now: Instant, out: &mut Vec<Command>) {

@@ -32,7 +32,7 @@ pub mod peer;
 pub mod problem;
 mod proxy;
 pub mod public;
-mod snapshot;
+pub mod snapshot;
 mod stream;
 mod upgraded;
 
@@ -58,6 +58,7 @@ use crate::tunnels::Tunnels;
 use operation::{Needs, Operation};
 use problem::Code;
 use public::PublicAddresses;
+use snapshot::Uploads;
 
 /// What the handlers know.
 pub struct ApiState {
@@ -77,6 +78,8 @@ pub struct ApiState {
     pub public: PublicAddresses,
     /// Says of each part of the gateway whether it can do its work.
     pub readiness: Readiness,
+    /// Places for agents' snapshots.
+    pub uploads: Uploads,
 }
 
 /// Largest JSON body of an operator: an edge with all its tags takes a few KiB.

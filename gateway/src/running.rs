@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::data_dir::{read_secret, write_secret};
 use crate::http::listener::{self, MAX_CONNECTIONS, Policy, Stop};
 use crate::http::public::PublicAddresses;
+use crate::http::snapshot::Uploads;
 use crate::http::{ApiState, router};
 use crate::identity::Identity;
 use crate::readiness::{Listener, Readiness};
@@ -140,6 +141,7 @@ pub async fn start(
         tls_pins: identity.tls_pins,
         public,
         readiness: readiness.clone(),
+        uploads: Uploads::default(),
     });
     let policy = Policy {
         plain_http: config.plain_http,

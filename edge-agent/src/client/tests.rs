@@ -309,13 +309,27 @@ async fn snapshot_goes_out_compressed_on_a_connection_of_its_own() {
     let gateway = FakeGateway::start().await;
     let mut client = gateway.client();
     client.check_in(hello(), None, Pace::Usual).await;
-    client.endpoint.put_snapshot(vec![1, 2, 3]).await.expect("204");
+    assert_eq!(client.endpoint.put_snapshot(Bytes::from_static(&[1, 2, 3])).await, Sent::Stored);
     let seen = &gateway.seen()[1];
     assert_eq!((seen.connection, seen.path.as_str(), &seen.body[..]), (1, SNAPSHOT_PATH, &[1, 2, 3][..]));
     assert_eq!(seen.headers[header::CONTENT_ENCODING], "gzip");
     gateway.will_answer(413, &[], "");
-    let error = client.endpoint.put_snapshot(vec![]).await.expect_err("413");
-    assert!(error.contains("413"), "{error}");
+    let Sent::Refused { reason } = client.endpoint.put_snapshot(Bytes::new()).await else { panic!("a 413") };
+    assert!(reason.contains("413"), "{reason}");
+}
+
+#[tokio::test]
+async fn snapshot_that_finds_no_place_or_no_gateway_can_be_sent_again() {
+    let gateway = FakeGateway::start().await;
+    let client = gateway.client();
+    gateway.will_answer(503, &[("retry-after", "7")], "");
+    let sent = client.endpoint.put_snapshot(Bytes::new()).await;
+    let Sent::Failed { retry_after, .. } = &sent else { panic!("{sent:?}") };
+    assert_eq!(*retry_after, Some(Duration::from_secs(7)));
+    let gone = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("bound");
+    let client = Client::new(endpoint(&format!("http://{gone}"), vec![]).expect("a client"));
+    let sent = client.endpoint.put_snapshot(Bytes::new()).await;
+    assert!(matches!(sent, Sent::Failed { retry_after: None, .. }), "{sent:?}");
 }
 
 #[test]

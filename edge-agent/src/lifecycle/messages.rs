@@ -37,8 +37,8 @@ pub enum Event {
     CheckedIn(Outcome),
     /// Something about a tunnel.
     Tunnel(Attempt, TunnelEvent),
-    /// The snapshot that was asked for is sent, or could not be.
-    SnapshotDone,
+    /// What became of a try to deliver the snapshot.
+    Snapshot(Sent),
     /// The process was told to end.
     Stop,
 }
@@ -61,6 +61,25 @@ pub enum Outcome {
         reason: String,
         /// When it wants to be asked again.
         retry_after: Option<Duration>,
+    },
+}
+
+/// What became of a try to deliver a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// The gateway has stored it.
+    Stored,
+    /// It can't be delivered now.
+    Failed {
+        /// Why, for the log.
+        reason: String,
+        /// When the gateway wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+    /// It can't be delivered at all: there is none, or the gateway will never take it.
+    Refused {
+        /// Why, for the log.
+        reason: String,
     },
 }
 
@@ -144,8 +163,10 @@ pub enum Command {
     OpenTunnel(Attempt, Offer),
     /// Find out whether it lives, and end it if not.
     ProbeTunnel(Attempt),
-    /// Take a snapshot and send it; answer with [`Event::SnapshotDone`], in bounded time.
+    /// Take a snapshot and send it; answer with [`Event::Snapshot`], in bounded time.
     TakeSnapshot,
+    /// Send the one that was taken last once more; answer as before.
+    SendSnapshot,
     /// Ask the gateway whether the tunnel may close.
     AskToClose(Attempt),
     /// Disconnect; answer with [`TunnelEvent::Ended`].
@@ -181,6 +202,22 @@ pub enum Notice {
     },
     /// The tunnel is idle and will be closed.
     Idle,
+    /// The gateway has the snapshot.
+    SnapshotStored,
+    /// It will be sent again.
+    SnapshotDelayed {
+        /// Why.
+        reason: String,
+    },
+    /// It is not sent again.
+    SnapshotGivenUp {
+        /// Why.
+        reason: String,
+        /// How often it was tried.
+        tries: u32,
+    },
+    /// The tunnel is closed before its snapshot is delivered.
+    SnapshotLate,
     /// The gateway did not let it close.
     CloseRefused,
     /// The tunnel is closed as agreed.

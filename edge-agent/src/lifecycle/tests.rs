@@ -102,6 +102,17 @@ fn refused(kind: RefusalKind) -> Event {
     Event::CheckedIn(Outcome::Refused(Refusal { kind, detail: "no".into() }))
 }
 
+/// What comes of a snapshot that is delivered.
+const STORED: Command = Command::Tell(Notice::SnapshotStored);
+
+fn stored() -> Event {
+    Event::Snapshot(Sent::Stored)
+}
+
+fn not_sent() -> Event {
+    Event::Snapshot(Sent::Failed { reason: "busy".into(), retry_after: None })
+}
+
 fn failed(reason: &str, lasting: bool) -> TunnelEvent {
     TunnelEvent::Failed(Failure { reason: reason.into(), lasting })
 }
@@ -244,7 +255,7 @@ fn idle_tunnel_is_snapshot_asked_closed_and_followed_by_a_check_in() {
     let (mut bench, attempt) = Bench::closing();
     assert_eq!(bench.elapsed(), IDLE);
     assert_eq!(bench.lifecycle.tunnel_state(), TunnelState::Closing);
-    assert_eq!(bench.send(Event::SnapshotDone), [Command::AskToClose(attempt)]);
+    assert_eq!(bench.send(stored()), [STORED, Command::AskToClose(attempt)]);
     assert_eq!(bench.tunnel(attempt, TunnelEvent::CloseGranted), [Command::CloseTunnel(attempt)]);
     let out = bench.tunnel(attempt, TunnelEvent::Ended { reason: "closed".into() });
     assert_eq!(out, [Command::Tell(Notice::TunnelClosed)]);
@@ -304,14 +315,14 @@ fn work_that_arrives_during_the_snapshot_keeps_the_tunnel_open() {
         let (mut bench, attempt) = Bench::closing();
         bench.tunnel(attempt, event);
         assert_eq!(bench.lifecycle.tunnel_state(), TunnelState::Open);
-        assert_eq!(bench.send(Event::SnapshotDone), [], "nobody asks to close");
+        assert_eq!(bench.send(stored()), [STORED], "nobody asks to close");
     }
 }
 
 #[test]
 fn refused_close_leaves_the_tunnel_open_for_another_idle_time() {
     let (mut bench, attempt) = Bench::closing();
-    bench.send(Event::SnapshotDone);
+    bench.send(stored());
     assert_eq!(bench.tunnel(attempt, TunnelEvent::CloseRefused), [Command::Tell(Notice::CloseRefused)]);
     assert_eq!(bench.lifecycle.tunnel_state(), TunnelState::Open);
     let refused_at = bench.now;
@@ -334,11 +345,53 @@ fn snapshot_that_never_ends_and_a_gateway_that_never_answers_do_not_stop_the_clo
 }
 
 #[test]
+fn closing_waits_for_a_snapshot_that_is_sent_again_and_asks_once_it_is_stored() {
+    let (mut bench, attempt) = Bench::closing();
+    bench.answer(None);
+    let idle_at = bench.now;
+    let delayed = Command::Tell(Notice::SnapshotDelayed { reason: "busy".into() });
+    for _ in 0..3 {
+        assert_eq!(bench.send(not_sent()), [delayed.clone()]);
+        while !bench.next().contains(&Command::SendSnapshot) {
+            bench.answer(None);
+        }
+    }
+    assert!(bench.now - idle_at < Duration::from_secs(10));
+    assert_eq!(bench.send(stored()), [STORED, Command::AskToClose(attempt)]);
+}
+
+#[test]
+fn closing_goes_on_without_a_snapshot_that_is_refused_or_was_tried_for_a_minute() {
+    let (mut bench, attempt) = Bench::closing();
+    let refused = Event::Snapshot(Sent::Refused { reason: "too large".into() });
+    let told = Command::Tell(Notice::SnapshotGivenUp { reason: "too large".into(), tries: 1 });
+    assert_eq!(bench.send(refused), [told, Command::AskToClose(attempt)]);
+
+    let (mut bench, attempt) = Bench::closing();
+    bench.answer(None);
+    bench.roll = Roll(1.0);
+    let idle_at = bench.now;
+    bench.send(not_sent());
+    while bench.lifecycle.tunnel_state() == TunnelState::Closing {
+        let out = bench.next();
+        if out.contains(&Command::AskToClose(attempt)) {
+            assert!(out.contains(&Command::Tell(Notice::SnapshotLate)), "{out:?}");
+            break;
+        } else if out.contains(&Command::SendSnapshot) {
+            bench.send(not_sent());
+        } else {
+            bench.answer(None);
+        }
+    }
+    assert_eq!(bench.now - idle_at, SNAPSHOT_LIMIT);
+}
+
+#[test]
 fn snapshot_on_demand_is_taken_once_at_a_time() {
     let (mut bench, attempt) = Bench::open();
     assert_eq!(bench.tunnel(attempt, TunnelEvent::SnapshotWanted), [Command::TakeSnapshot]);
     assert_eq!(bench.tunnel(attempt, TunnelEvent::SnapshotWanted), [], "one is on its way");
-    assert_eq!(bench.send(Event::SnapshotDone), []);
+    assert_eq!(bench.send(stored()), [STORED]);
     assert_eq!(bench.tunnel(attempt, TunnelEvent::SnapshotWanted), [Command::TakeSnapshot]);
     assert_eq!(bench.lifecycle.tunnel_state(), TunnelState::Open);
 }
@@ -460,7 +513,7 @@ fn offer_while_there_is_a_tunnel_only_probes_it() {
 #[test]
 fn offer_while_leaving_opens_the_next_tunnel_and_the_old_ones_end_is_stale() {
     let (mut bench, old) = Bench::closing();
-    bench.send(Event::SnapshotDone);
+    bench.send(stored());
     bench.tunnel(old, TunnelEvent::CloseGranted);
     if bench.lifecycle.deadline().is_some() && !matches!(bench.lifecycle.check_ins, CheckIns::Running { .. })
     {
@@ -490,7 +543,7 @@ fn stale_and_repeated_events_change_nothing() {
     for event in [TunnelEvent::CloseGranted, TunnelEvent::CloseRefused, failed("x", false)] {
         assert_eq!(bench.tunnel(attempt, event), []);
     }
-    assert_eq!(bench.send(Event::SnapshotDone), []);
+    assert_eq!(bench.send(stored()), []);
     assert_eq!(bench.answer(Some(offer())), [], "no question was asked");
     assert_eq!(bench.lifecycle.tunnel_state(), TunnelState::Open);
     assert_eq!(bench.wait(), Duration::from_secs(5));
@@ -519,7 +572,7 @@ fn stop_during_any_part_of_closing_ends_in_bounded_time() {
     for asked in [false, true] {
         let (mut bench, _) = Bench::closing();
         if asked {
-            bench.send(Event::SnapshotDone);
+            bench.send(stored());
         }
         let mut out = bench.send(Event::Stop);
         while !out.contains(&Command::Exit) {
@@ -542,11 +595,18 @@ struct World {
 #[derive(Clone, Debug)]
 enum Step {
     Wait(u64),
-    Answer { interval: Option<u64>, offer: bool },
+    Answer {
+        interval: Option<u64>,
+        offer: bool,
+    },
     Trouble(Option<u64>),
     Refused(u8),
-    Tunnel { age: usize, event: TunnelEvent },
-    SnapshotDone,
+    Tunnel {
+        age: usize,
+        event: TunnelEvent,
+    },
+    /// Whether the snapshot is stored; if not, whether another try may help.
+    Snapshot(Option<bool>),
     Stop,
 }
 
@@ -570,7 +630,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => proptest::option::of(0u64..10_000).prop_map(Step::Trouble),
         1 => (0u8..5).prop_map(Step::Refused),
         10 => (0usize..2, tunnel_event).prop_map(|(age, event)| Step::Tunnel { age, event }),
-        3 => Just(Step::SnapshotDone),
+        3 => proptest::option::of(any::<bool>()).prop_map(Step::Snapshot),
         1 => Just(Step::Stop),
     ]
 }
@@ -581,7 +641,10 @@ impl World {
         match step {
             Step::Wait(_) => Some(Event::Tick),
             Step::Stop => Some(Event::Stop),
-            Step::SnapshotDone => std::mem::take(&mut self.snapshot).then_some(Event::SnapshotDone),
+            Step::Snapshot(_) if !std::mem::take(&mut self.snapshot) => None,
+            Step::Snapshot(None) => Some(stored()),
+            Step::Snapshot(Some(true)) => Some(not_sent()),
+            Step::Snapshot(Some(false)) => Some(Event::Snapshot(Sent::Refused { reason: "no".into() })),
             Step::Tunnel { age, event } => {
                 let index = self.attempts.len().checked_sub(1 + age)?;
                 match (&event, age) {
@@ -629,7 +692,7 @@ impl World {
                 self.attempts.push(attempt);
                 self.streams = 0;
             }
-            Command::TakeSnapshot => {
+            Command::TakeSnapshot | Command::SendSnapshot => {
                 prop_assert!(!self.snapshot, "one snapshot at a time");
                 self.snapshot = true;
             }

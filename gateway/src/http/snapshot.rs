@@ -1,19 +1,54 @@
-//! Snapshots as they come from agents: unpacked within bounds, read, and only then believed to be one.
+//! Snapshots as they come from agents: so many at a time, unpacked within bounds, read, and only then believed to be
+//! one.
 //!
-//! Unpacking is work for a thread of its own, a few at a time: each may take as much memory as the largest snapshot.
+//! Thousands of tunnels may fall idle in the same minute, and each brings its snapshot before it closes. The rule: a
+//! snapshot has one of [`MAX_UPLOADS`] places from the head of its request until it is stored, and whoever finds none
+//! is asked to come again. Unpacking is work for a thread of its own, a few at a time: each may take as much memory as
+//! the largest snapshot.
 
 use std::io::Read as _;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use flate2::bufread::GzDecoder;
 use shared::wire::snapshot::{MAX_JSON, Snapshot};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::problem::{Code, Problem};
+
+/// Snapshots that are taken in at once. Their compressed bytes are 128 MiB at most. One of the usual 2 to 50 KiB takes
+/// half a second over a slow satellite link, so 5,000 agents on such links are through within half a minute.
+pub const MAX_UPLOADS: usize = 128;
+
+/// When one that found no place should come again; agents spread themselves over as much again, and come later each time.
+const RETRY_S: u32 = 1;
 
 /// Snapshots that are unpacked at once. Each takes some tens of milliseconds and up to a few times [`MAX_JSON`]; more
 /// would only take the processor from everybody else. When full, the next one waits.
 const AT_ONCE: usize = 4;
 
-static PLACES: Semaphore = Semaphore::const_new(AT_ONCE);
+static UNPACKING: Semaphore = Semaphore::const_new(AT_ONCE);
+
+/// The places. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Uploads(Arc<Semaphore>);
+
+impl Default for Uploads {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_UPLOADS)))
+    }
+}
+
+impl Uploads {
+    /// A place, held until it is dropped; or the answer that there is none now.
+    pub fn enter(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        Arc::clone(&self.0).try_acquire_owned().map_err(|_| {
+            let detail =
+                format!("the gateway takes in {MAX_UPLOADS} snapshots now, and no more at once; try again");
+            Problem::new(Code::Busy, detail).retry_after_s(RETRY_S)
+        })
+    }
+}
 
 /// Why bytes are no snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +72,7 @@ pub enum UnpackError {
 
 /// Unpacks gzip of a snapshot's JSON.
 pub async fn unpack(gzip: Bytes) -> Result<Snapshot, UnpackError> {
-    let _place = PLACES.acquire().await.expect("nobody closes this semaphore");
+    let _turn = UNPACKING.acquire().await.expect("nobody closes this semaphore");
     tokio::task::spawn_blocking(move || unpack_now(&gzip)).await.map_err(|_| UnpackError::Failed)?
 }
 

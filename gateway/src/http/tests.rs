@@ -6,8 +6,10 @@ use axum::body::Body;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use http::header::{
-    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, LOCATION, UPGRADE, WWW_AUTHENTICATE,
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, Method, Request};
 use http_body_util::BodyExt as _;
@@ -22,6 +24,7 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::access::{SshKeys, Tokens};
 use crate::http::peer::Peer;
+use crate::http::snapshot::MAX_UPLOADS;
 use crate::readiness::Listener;
 use crate::store::SledStore;
 use operation::Content;
@@ -89,6 +92,7 @@ impl Bench {
             host_keys: vec![PublicKey::from_openssh(HOST_KEY).expect("a key")],
             tls_pins: vec![TlsFingerprint::from_bytes([2; 32])],
             readiness: readiness.clone(),
+            uploads: Uploads::default(),
         });
         Self { router, readiness, store, tunnels, token, _folder: folder }
     }
@@ -466,6 +470,23 @@ async fn an_agent_checks_in_and_its_key_is_its_own() {
     assert_eq!(bench.as_agent(path, &agent, newer).await.problem(), (426, "unsupported-protocol".into()));
     let flood = vec![b' '; wire::check_in::MAX_BODY + 1];
     assert_eq!(bench.as_agent(path, &agent, flood).await.problem(), (413, "body-too-large".into()));
+}
+
+#[tokio::test]
+async fn snapshots_beyond_the_places_are_asked_to_come_again_and_a_place_that_is_free_is_taken() {
+    let bench = Bench::new().await;
+    let agent = Agent::of(&bench.create("shop").await);
+    bench.as_agent(wire::check_in::PATH, &agent, hello()).await;
+    let path = wire::check_in::SNAPSHOT_PATH;
+    let endless = || Body::from_stream(futures_util::stream::pending::<std::io::Result<Vec<u8>>>());
+    let mut slow: FuturesUnordered<_> =
+        (0..=MAX_UPLOADS).map(|_| bench.as_agent(path, &agent, endless())).collect();
+    let refused = slow.next().await.expect("one is too many");
+    assert_eq!(refused.headers[RETRY_AFTER], "1");
+    assert_eq!(refused.problem(), (503, "busy".into()));
+    drop(slow);
+    let answer = bench.as_agent(path, &agent, packed(&Snapshot::default())).await;
+    assert_eq!(answer.status, StatusCode::NO_CONTENT);
 }
 
 #[tokio::test]

@@ -40,7 +40,7 @@ pub enum ToAgent {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum FromAgent {
-    /// The tunnel is idle and its snapshot is sent; may it close?
+    /// The tunnel is idle and its snapshot is stored or given up; may it close?
     Closing,
 }
 

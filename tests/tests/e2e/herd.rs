@@ -1,7 +1,8 @@
 //! Hundreds of tunnels that fall idle in the same moment: all close, each with its snapshot, within a minute, and the
 //! gateway's memory stays bounded. The agents are real ones inside this process.
 //!
-//! `TIDEGATE_TEST_HERD` is their number (5,000 need about 20,000 open files in this process and in the gateway).
+//! `TIDEGATE_TEST_HERD` is their number. 5,000 need 10,000 open files in this process and in the gateway; with 20,000
+//! they meet the limit while all of them send their snapshots, and have to send some again.
 
 use std::time::{Duration, Instant};
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use edge_agent::lifecycle::{
     Attempt, Command as AgentCommand, Event as AgentEvent, Failure, Lifecycle, Outcome,
 };
-use edge_agent::lifecycle::{Roll, Start, TunnelEvent};
+use edge_agent::lifecycle::{Roll, Sent, Start, TunnelEvent};
 use gateway::domain::Now;
 use gateway::domain::edge::{Change, EdgeRecord, Records, Settings, Timestamp};
 use gateway::domain::registry::{Command, Decision, Event, Origin, Registry, Token};
@@ -85,9 +85,10 @@ enum Arrival {
     GatewaySees {
         link: LinkId,
     },
-    SnapshotDone {
+    SnapshotTried {
         site: usize,
         life: u32,
+        sent: Sent,
     },
     Committed {
         ticket: gateway::domain::registry::Ticket,
@@ -336,9 +337,9 @@ impl World {
                     self.tell_gateway(Event::LinkDown { link, reason: "gone".into() });
                 }
             }
-            Arrival::SnapshotDone { site, life } => {
+            Arrival::SnapshotTried { site, life, sent } => {
                 if self.alive(site, life) {
-                    self.tell_agent(site, AgentEvent::SnapshotDone);
+                    self.tell_agent(site, AgentEvent::Snapshot(sent));
                 }
             }
             Arrival::Committed { ticket } => self.tell_gateway(Event::Committed { ticket, result: Ok(()) }),
@@ -514,7 +515,7 @@ impl World {
             Arrival::CheckIn { .. }
             | Arrival::Answer { .. }
             | Arrival::AgentSees { .. }
-            | Arrival::SnapshotDone { .. }
+            | Arrival::SnapshotTried { .. }
             | Arrival::Heal { .. }
             | Arrival::Revive { .. }
             | Arrival::Operator
@@ -689,13 +690,20 @@ impl World {
                     self.after(Duration::from_secs(10), Arrival::AgentSees { site, life, attempt, event });
                 }
             }
-            AgentCommand::TakeSnapshot => {
-                let takes = Duration::from_secs_f64(self.rng.random_range(0.1..20.0));
-                self.after(takes, Arrival::SnapshotDone { site, life });
-            }
+            AgentCommand::TakeSnapshot => self.snapshot_tried(site, 20.0),
+            AgentCommand::SendSnapshot => self.snapshot_tried(site, 5.0),
             AgentCommand::Tell(_) => {}
             AgentCommand::Exit => unreachable!("nobody stops an agent in order here"),
         }
+    }
+
+    /// The agent takes or sends a snapshot, for so many seconds at most; one of four finds the gateway busy.
+    fn snapshot_tried(&mut self, site: usize, seconds: f64) {
+        let busy = Sent::Failed { reason: "busy".into(), retry_after: Some(Duration::from_secs(1)) };
+        let sent = if self.rng.random_bool(0.25) { busy } else { Sent::Stored };
+        let takes = Duration::from_secs_f64(self.rng.random_range(0.1..seconds));
+        let life = self.sites[site].life;
+        self.after(takes, Arrival::SnapshotTried { site, life, sent });
     }
 
     fn link_of(&self, site: usize, life: u32, attempt: Attempt) -> Option<LinkId> {
