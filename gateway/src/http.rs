@@ -12,6 +12,7 @@
 //! | [`check_in`] | what agents ask |
 //! | [`admin`], [`commands`], [`offer`] | the admin API, and the commands that start an agent or stand in for one |
 //! | [`proxy`], [`stream`], [`upgraded`] | services through their tunnels: HTTP, and any bytes |
+//! | [`page`] | what people see in a browser |
 //! | [`body`], [`snapshot`] | taking in bodies and snapshots within bounds |
 //!
 //! The rule: every route is a row of [`operations`], which says who may ask; whatever else is below `/api/v1/` is told to
@@ -28,6 +29,7 @@ pub mod listener;
 mod offer;
 mod openapi;
 pub mod operation;
+mod page;
 pub mod peer;
 pub mod problem;
 mod proxy;
@@ -41,7 +43,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use axum::{Json, Router};
@@ -143,7 +145,7 @@ pub fn operations() -> Vec<Operation> {
             .fails(&[Code::UpgradeRequired])
             .more("With `connection: upgrade` and `upgrade: tcp`, on HTTP/1.1. Opens the tunnel where it is closed."),
     ];
-    everywhere.into_iter().chain(admin::operations()).collect()
+    everywhere.into_iter().chain(admin::operations()).chain(page::operations()).collect()
 }
 
 const CHECK_IN: &str = wire::check_in::PATH;
@@ -166,6 +168,7 @@ pub fn router(state: ApiState) -> Router {
         .fallback(problem::not_found)
         .method_not_allowed_fallback(guard::unknown_method)
         .layer(from_fn(problem::observe))
+        .layer(from_fn_with_state(Arc::clone(&state), page::refusal::for_people))
         .with_state(state)
 }
 

@@ -211,6 +211,18 @@ impl Tunnels {
         .await
     }
 
+    /// Those of these names that there are within `reach`, in the order of the names.
+    pub async fn edges_named(&self, names: Vec<EdgeName>, reach: Reach) -> Vec<Option<admin::Edge>> {
+        self.ask(move |task, now| {
+            let registry = &task.registry;
+            let edge = |name| {
+                registry.edge(name).ok().filter(|edge: &&registry::Edge| reach.covers(&edge.record.tags))
+            };
+            names.iter().map(|name| edge(name).map(|edge| view::edge(registry, edge, now))).collect()
+        })
+        .await
+    }
+
     /// One edge.
     pub async fn edge(&self, name: &EdgeName) -> Result<admin::Edge, AdminError> {
         let name = name.clone();

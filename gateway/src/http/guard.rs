@@ -124,7 +124,7 @@ fn edge_of(template: &str, path: &str) -> Result<EdgeName> {
 }
 
 /// Who shows a valid bearer token (RFC 6750 §2.1).
-fn authenticate(access: &Access, headers: &HeaderMap) -> Result<Operator> {
+pub fn authenticate(access: &Access, headers: &HeaderMap) -> Result<Operator> {
     let refused = |detail: &str| Problem::new(Code::NotAuthenticated, detail);
     let header = headers
         .get(AUTHORIZATION)

@@ -41,7 +41,7 @@ pub async fn show() -> Response {
 pub fn document(operations: &[Operation]) -> Value {
     let mut schemas = Schemas::new();
     let mut paths = Map::new();
-    for operation in operations.iter().filter(|operation| !operation.description.told_elsewhere) {
+    for operation in operations.iter().filter(|it| !it.description.told_elsewhere && !it.is_page()) {
         let path = operation.path.replace("{*", "{");
         let item = paths.entry(path).or_insert_with(|| json!({}));
         match &operation.method {

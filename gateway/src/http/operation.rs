@@ -19,6 +19,7 @@ use http::Method;
 
 use super::guard::{self, Guard};
 use super::{ApiState, MAX_BODY};
+use crate::access::Operator;
 use crate::domain::authority::Role;
 pub use description::{Answer, Content, Description, SchemaOf, Takes};
 
@@ -39,6 +40,17 @@ pub enum Needs {
     Edge(Role),
     /// This role over every edge: what concerns the gateway as a whole.
     Gateway(Role),
+}
+
+impl Needs {
+    /// Whether `operator` may, as far as that does not depend on the edge.
+    pub fn met_by(self, operator: &Operator) -> bool {
+        match self {
+            Self::Nothing | Self::Anybody => true,
+            Self::Edges(role) | Self::Edge(role) => operator.role >= role,
+            Self::Gateway(role) => operator.role >= role && operator.reach.is_all(),
+        }
+    }
 }
 
 /// A row of the table.
@@ -69,6 +81,11 @@ impl Operation {
         route: MethodRouter<Arc<ApiState>>,
     ) -> Self {
         Self { id, method, path, summary, needs, description: Description::default(), limit: MAX_BODY, route }
+    }
+
+    /// Whether it is for people, by a browser; the rest is for programs.
+    pub fn is_page(&self) -> bool {
+        self.id.starts_with("page.")
     }
 
     /// Takes larger bodies than others do.

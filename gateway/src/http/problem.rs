@@ -197,10 +197,13 @@ pub struct Problem {
     cause: Option<String>,
 }
 
-/// Left in the extensions of a response for [`observe`].
+/// Left in the extensions of a response for [`observe`], and for whoever shows the problem in another form.
 #[derive(Clone, Debug)]
-struct Occurred {
-    code: Code,
+pub struct Occurred {
+    /// Which problem it is.
+    pub code: Code,
+    /// What happened in this case and what to do next.
+    pub detail: String,
     cause: Option<String>,
 }
 
@@ -239,7 +242,7 @@ impl IntoResponse for Problem {
             title: title.to_owned(),
             status: status.as_u16(),
             code: code.to_owned(),
-            detail: self.detail,
+            detail: self.detail.clone(),
         };
         let body = serde_json::to_vec(&body).expect("strings and a number have no failing serializer");
         let mut response = (status, [(CONTENT_TYPE, problem::CONTENT_TYPE)], body).into_response();
@@ -249,7 +252,11 @@ impl IntoResponse for Problem {
         if let Some((name, value)) = self.code.demanded_header() {
             response.headers_mut().insert(name, value);
         }
-        response.extensions_mut().insert(Occurred { code: self.code, cause: self.cause });
+        response.extensions_mut().insert(Occurred {
+            code: self.code,
+            detail: self.detail,
+            cause: self.cause,
+        });
         response
     }
 }
@@ -263,7 +270,7 @@ pub async fn observe(request: Request, next: Next) -> Response {
         // The panic hook has logged message and place.
         Err(_) => Problem::internal("a handler panicked").into_response(),
     };
-    if let Some(Occurred { code, cause: Some(cause) }) = response.extensions().get() {
+    if let Some(Occurred { code, cause: Some(cause), .. }) = response.extensions().get() {
         if *code == Code::Internal {
             tracing::error!(%method, path, error = cause, "request failed");
         } else {

@@ -37,29 +37,29 @@ const CACHE: u64 = 1024 * 1024;
 const HOST_KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ gate";
 
-struct Bench {
-    router: Router,
-    readiness: Readiness,
-    store: Arc<dyn Store>,
-    tunnels: Tunnels,
-    token: String,
-    _folder: TempDir,
+pub(super) struct Bench {
+    pub router: Router,
+    pub readiness: Readiness,
+    pub store: Arc<dyn Store>,
+    pub tunnels: Tunnels,
+    pub token: String,
+    pub _folder: TempDir,
 }
 
-struct Answer {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: Bytes,
+pub(super) struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
     }
 
     /// Status and code of a problem, whose form is checked.
     #[track_caller]
-    fn problem(&self) -> (u16, String) {
+    pub fn problem(&self) -> (u16, String) {
         assert_eq!(self.headers[CONTENT_TYPE], wire_problem::CONTENT_TYPE);
         let problem: wire_problem::Problem = serde_json::from_slice(&self.body).expect("a problem");
         assert_eq!(problem.status, self.status.as_u16());
@@ -68,13 +68,13 @@ impl Answer {
         (problem.status, problem.code)
     }
 
-    fn detail(&self) -> String {
+    pub fn detail(&self) -> String {
         self.json()["detail"].as_str().expect("a problem").to_owned()
     }
 }
 
 impl Bench {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder for the store");
         let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path(), CACHE).expect("a fresh store"));
         let records = store.load().expect("a fresh store");
@@ -97,7 +97,7 @@ impl Bench {
         Self { router, readiness, store, tunnels, token, _folder: folder }
     }
 
-    async fn send(&self, mut request: Request<Body>) -> Answer {
+    pub async fn send(&self, mut request: Request<Body>) -> Answer {
         let peer = Peer { address: ([192, 0, 2, 1], 5).into(), secure: true };
         request.extensions_mut().insert(peer);
         request.headers_mut().entry(HOST).or_insert(http::HeaderValue::from_static("gate.example.com:9000"));
@@ -111,7 +111,7 @@ impl Bench {
     }
 
     /// With the token, and a JSON body where there is one.
-    async fn ask(&self, method: Method, path: &str, body: Value) -> Answer {
+    pub async fn ask(&self, method: Method, path: &str, body: Value) -> Answer {
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -121,17 +121,17 @@ impl Bench {
         self.send(request.body(body).expect("a request")).await
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> Answer {
         self.ask(Method::GET, path, Value::Null).await
     }
 
-    async fn create(&self, name: &str) -> admin::EdgeCreated {
+    pub async fn create(&self, name: &str) -> admin::EdgeCreated {
         let answer = self.ask(Method::POST, "/api/v1/edges", json!({"name": name})).await;
         assert_eq!(answer.status, StatusCode::CREATED, "{:?}", answer.body);
         serde_json::from_slice(&answer.body).expect("an edge")
     }
 
-    async fn as_agent(&self, path: &str, agent: &Agent, body: impl Into<Body>) -> Answer {
+    pub async fn as_agent(&self, path: &str, agent: &Agent, body: impl Into<Body>) -> Answer {
         let request = Request::builder()
             .method(Method::POST)
             .uri(path)
@@ -150,6 +150,10 @@ fn hold_to_description(method: &Method, path: &str, answer: &Answer) {
     };
     let Some(operation) = table.iter().find(asked) else { return };
     let content_type = answer.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    // Pages are for people: the document does not tell about them.
+    if operation.is_page() || content_type.is_some_and(|kind| kind.starts_with("text/html")) {
+        return;
+    }
     if content_type == Some(wire_problem::CONTENT_TYPE) {
         let (_, code) = answer.problem();
         let told = operation.problems();
@@ -186,20 +190,20 @@ fn is_at(template: &str, path: &str) -> bool {
     }
 }
 
-struct Agent {
-    authorization: Authorization,
-    instance: InstanceId,
+pub(super) struct Agent {
+    pub authorization: Authorization,
+    pub instance: InstanceId,
 }
 
 impl Agent {
-    fn of(edge: &admin::EdgeCreated) -> Self {
+    pub fn of(edge: &admin::EdgeCreated) -> Self {
         let key = edge.key.parse().expect("a key");
         let edge_id = edge.edge_id.parse().expect("an edge ID");
         Self { authorization: Authorization { edge_id, key }, instance: InstanceId::random() }
     }
 }
 
-fn hello() -> String {
+pub(super) fn hello() -> String {
     let service = json!({"name": "web", "kind": "http", "target": "http://127.0.0.1:8080"});
     let hello = json!({
         "agent": "0.1.0", "protocol": PROTOCOL_VERSION, "hostname": "shop", "services": [service], "tunnel": "closed",

@@ -1,0 +1,190 @@
+//! Pieces that pages share, each with the script's part of it said by `data-` attributes.
+//!
+//! The rule: what comes from an agent is shown by [`text`], so that it is text, and all of it can be seen.
+
+use std::borrow::Cow;
+
+use maud::{Markup, html};
+use shared::wire::admin::EdgeStatus;
+
+/// What an icon says. Each stands beside words that say the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Icon {
+    /// Make one more.
+    Add,
+    /// It worked.
+    Done,
+    /// Remote sites.
+    Edges,
+    /// The page that follows.
+    Next,
+    /// The page before.
+    Previous,
+    /// Find.
+    Search,
+    /// Look out.
+    Warning,
+}
+
+/// The icon as markup: lines in the colour of the text beside it.
+pub fn icon(icon: Icon) -> Markup {
+    let lines = match icon {
+        Icon::Add => "M12 5v14M5 12h14",
+        Icon::Done => "M4 12.5l5 5L20 6.5",
+        Icon::Edges => "M4 5h16v6H4zM4 15h16v5H4zM8 8h.01M8 17.5h.01",
+        Icon::Next => "M9 5l7 7-7 7",
+        Icon::Previous => "M15 5l-7 7 7 7",
+        Icon::Search => "M11 4a7 7 0 1 1 0 14 7 7 0 0 1 0-14zM16 16l4.5 4.5",
+        Icon::Warning => "M12 4l9 16H3zM12 10v4M12 17h.01",
+    };
+    html! { svg .icon viewBox="0 0 24 24" aria-hidden="true" { path d=(lines) {} } }
+}
+
+/// The tide gate: the same drawing as the file, in the colours of the page.
+pub fn logo() -> Markup {
+    html! {
+        svg .logo viewBox="0 0 32 32" aria-hidden="true" {
+            path .posts d="M6 4v24M26 4v24M3 6h26" {}
+            path .gate d="M10.5 10h11v8.5h-11zM16 6v4M10.5 14.2h11" {}
+            path .tide d="M3 24c2.2-2.2 4.3-2.2 6.5 0s4.3 2.2 6.5 0 4.3-2.2 6.5 0 4.3 2.2 6.5 0" {}
+        }
+    }
+}
+
+/// A text of somebody else's: what would act instead of being seen (control characters, and those that turn the
+/// direction of writing around) is shown the way Rust writes it, `\u{1b}`.
+pub fn text(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(acts) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.chars().fold(String::with_capacity(text.len() + 8), |mut shown, character| {
+        if acts(character) {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+        shown
+    }))
+}
+
+fn acts(character: char) -> bool {
+    character.is_control()
+        // Marks, embeddings, overrides and isolates of the bidirectional algorithm (Unicode UAX #9, section 2), ends of
+        // lines and paragraphs, and what takes no place.
+        || matches!(
+            character,
+            '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}'
+                | '\u{2066}'..='\u{2069}' | '\u{feff}'
+        )
+}
+
+/// A time of the API (RFC 3339 in UTC). The script says how long ago it is.
+pub fn time(at: &str) -> Markup {
+    let shown = at.strip_suffix('Z').unwrap_or(at).replace('T', " ");
+    html! { time datetime=(at) { (shown) " UTC" } }
+}
+
+/// What an operator wants to know first of an edge: a shape, a colour and a word, each enough by itself.
+pub fn status(status: EdgeStatus) -> Markup {
+    let name = status_name(status);
+    html! { span .status data-status=(name) { span .dot {} (status_label(status)) } }
+}
+
+/// A status as the API and addresses write it.
+pub fn status_name(status: EdgeStatus) -> &'static str {
+    match status {
+        EdgeStatus::NeverJoined => "never-joined",
+        EdgeStatus::Offline => "offline",
+        EdgeStatus::Online => "online",
+        EdgeStatus::TunnelOpen => "tunnel-open",
+    }
+}
+
+/// A status in the words of people.
+pub fn status_label(status: EdgeStatus) -> &'static str {
+    match status {
+        EdgeStatus::NeverJoined => "Never joined",
+        EdgeStatus::Offline => "Offline",
+        EdgeStatus::Online => "Online",
+        EdgeStatus::TunnelOpen => "Tunnel open",
+    }
+}
+
+/// A number of people: `15,000`.
+pub fn count(number: usize) -> String {
+    let digits = number.to_string();
+    let first = digits.len() % 3;
+    let mut shown = digits[..first].to_owned();
+    for group in digits.as_bytes()[first..].chunks(3) {
+        if !shown.is_empty() {
+            shown.push(',');
+        }
+        shown.extend(group.iter().map(|digit| char::from(*digit)));
+    }
+    shown
+}
+
+/// A text to copy. `id` is the page's own name for it. Without a script there is no button, and the text is there to
+/// be selected.
+pub fn copyable(id: &str, label: &str, text: &str) -> Markup {
+    html! {
+        figure .copyable {
+            figcaption #{ (id) "-label" } {
+                (label)
+                button .small type="button" data-copy=(id) hidden { "Copy" span .unseen { " " (label) } }
+            }
+            pre tabindex="0" role="group" aria-labelledby={ (id) "-label" } { code #(id) { (text) } }
+        }
+    }
+}
+
+/// What a page says about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    /// Good to know.
+    Note,
+    /// Something is wrong.
+    Problem,
+}
+
+/// A sentence that stands out.
+pub fn notice(tone: Tone, body: &Markup) -> Markup {
+    match tone {
+        Tone::Note => html! { p .notice { (body) } },
+        Tone::Problem => html! { p .notice.problem role="alert" { (icon(Icon::Warning)) span { (body) } } },
+    }
+}
+
+/// Where there is nothing: why, and what to do about it.
+pub fn empty(title: &str, body: &Markup) -> Markup {
+    html! { div .empty { (logo()) h2 { (title) } (body) } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_text_is_shown_and_does_nothing() {
+        assert_eq!(text("plain käse"), "plain käse");
+        assert_eq!(text("a\u{1b}[2J\u{202e}b\nc\u{0}"), r"a\u{1b}[2J\u{202e}b\nc\u{0}");
+        let markup = html! { td title=(text("\"><script>")) { (text("<img src=x onerror=alert(1)>")) } };
+        let expected = "<td title=\"&quot;&gt;&lt;script&gt;\">&lt;img src=x onerror=alert(1)&gt;</td>";
+        assert_eq!(markup.into_string(), expected);
+    }
+
+    #[test]
+    fn counts_are_grouped_by_thousands() {
+        for (number, shown) in
+            [(0, "0"), (999, "999"), (1000, "1,000"), (15_000, "15,000"), (1_234_567, "1,234,567")]
+        {
+            assert_eq!(count(number), shown);
+        }
+    }
+
+    #[test]
+    fn times_are_shown_in_utc_and_told_to_programs_as_they_came() {
+        let shown = time("2026-11-21T14:03:05Z").into_string();
+        assert_eq!(shown, "<time datetime=\"2026-11-21T14:03:05Z\">2026-11-21 14:03:05 UTC</time>");
+    }
+}
