@@ -21,9 +21,12 @@ pub use options::{Options, Source, Text};
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/tidegate";
 const DEFAULT_API_ADDR: &str = "0.0.0.0:9000";
 const DEFAULT_SSH_ADDR: &str = "0.0.0.0:8000";
+const DEFAULT_METRICS_ADDR: &str = "127.0.0.1:9100";
 const DEFAULT_PLAIN_HTTP: &str = "loopback";
 const DEFAULT_DRAIN_GRACE: &str = "30";
 const DEFAULT_STORE_CACHE_MIB: &str = "64";
+/// Instead of an address: serve no metrics.
+const NOWHERE: &str = "none";
 /// An hour: whoever needs more wants no shutdown.
 const MAX_DRAIN_GRACE_S: u64 = 3600;
 /// Far more than any number of edges fills.
@@ -38,6 +41,8 @@ pub struct Config {
     pub api_addr: SocketAddr,
     /// Where the tunnel server listens.
     pub ssh_addr: SocketAddr,
+    /// Where metrics are served; nowhere, if `None`.
+    pub metrics_addr: Option<SocketAddr>,
     /// Where agents and browsers reach the API: scheme, host and port, no path.
     pub public_url: Option<String>,
     /// Where agents reach the tunnel server, `host:port`.
@@ -133,6 +138,9 @@ impl Config {
             data_dir: check.option("data_dir", &options.data_dir, DEFAULT_DATA_DIR, path),
             api_addr: check.option("api_addr", &options.api_addr, DEFAULT_API_ADDR, address),
             ssh_addr: check.option("ssh_addr", &options.ssh_addr, DEFAULT_SSH_ADDR, address),
+            metrics_addr: check.option("metrics_addr", &options.metrics_addr, DEFAULT_METRICS_ADDR, |text| {
+                if text == NOWHERE { Ok(None) } else { address(text).map(Some) }
+            }),
             public_url: check.optional("public_url", &options.public_url, public_url),
             public_ssh: check.optional("public_ssh", &options.public_ssh, host_and_port),
             certificate: check.certificate(options),
@@ -155,6 +163,11 @@ impl Config {
         };
         if check.mistakes.is_empty() { Ok(config) } else { Err(ConfigError(check.mistakes)) }
     }
+
+    /// Whether metrics are to be served where they are by default.
+    pub fn has_default_metrics_addr(&self) -> bool {
+        self.metrics_addr.is_some_and(|address| address.to_string() == DEFAULT_METRICS_ADDR)
+    }
 }
 
 /// What `tidegate check-config` prints: the effective configuration as a file that would give the same.
@@ -166,6 +179,10 @@ impl fmt::Display for Config {
         text("data_dir", &self.data_dir.display())?;
         text("api_addr", &self.api_addr)?;
         text("ssh_addr", &self.ssh_addr)?;
+        match &self.metrics_addr {
+            Some(address) => text("metrics_addr", address)?,
+            None => text("metrics_addr", &NOWHERE)?,
+        }
         if let Some(url) = &self.public_url {
             text("public_url", url)?;
         }
@@ -319,6 +336,7 @@ mod tests {
         let config = Config::new(&Options::default()).expect("the defaults");
         assert_eq!(config.data_dir, PathBuf::from("/var/lib/tidegate"));
         assert_eq!(config.api_addr.port(), 9000);
+        assert!(config.has_default_metrics_addr());
         assert_eq!(config.plain_http, PlainHttp::Loopback);
         assert_eq!(config.certificate, Certificate::OwnMade);
         assert_eq!((config.drain_grace, config.store_cache), (Duration::from_secs(30), 64 << 20));
@@ -356,7 +374,7 @@ mod tests {
     #[test]
     fn printed_configuration_reads_back_as_the_same() {
         let given = options(
-            "data_dir = '/d \"x\"'\napi_addr = '[::1]:0'\npublic_url = 'https://gate.example.com:9000/'\n\
+            "data_dir = '/d \"x\"'\napi_addr = '[::1]:0'\nmetrics_addr = 'none'\npublic_url = 'https://gate.example.com:9000/'\n\
              public_ssh = 'gate.example.com:8000'\ntls_cert = 'c'\ntls_key = 'k'\npin_tls = true\nplain_http = 'never'\n\
              trusted_proxy = ['10.0.0.7', '10.1.0.0/16']\nbootstrap_token_file = 't'\ndrain_grace = 0\n\
              store_cache_mib = 8\nlog = 'warn'\njson = true",

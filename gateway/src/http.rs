@@ -56,6 +56,7 @@ use crate::access::Access;
 use crate::domain::authority::Role;
 use crate::readiness::Readiness;
 use crate::store::Store;
+use crate::telemetry::Vitals;
 use crate::tunnels::Tunnels;
 use operation::{Needs, Operation};
 use problem::Code;
@@ -82,6 +83,8 @@ pub struct ApiState {
     pub readiness: Readiness,
     /// Places for agents' snapshots.
     pub uploads: Uploads,
+    /// How the gateway is.
+    pub vitals: Vitals,
 }
 
 /// Largest JSON body of an operator: an edge with all its tags takes a few KiB.

@@ -13,6 +13,7 @@
 //! | [`link`] | one live tunnel and its streams |
 //! | [`http`] | port 9000: check-ins, admin API, services through their tunnels |
 //! | [`ssh`] | the tunnel server on port 8000 |
+//! | [`telemetry`] | what the gateway counts and reads of its own work; the page of metrics |
 //! | [`readiness`] | which parts can do their work |
 //! | [`running`] | all of these from start to drain: [`start`] |
 //! | [`serve`] | `tidegate serve` as a process |
@@ -32,6 +33,7 @@ pub mod running;
 pub mod serve;
 pub mod ssh;
 pub mod store;
+pub mod telemetry;
 pub mod tunnels;
 
 pub use running::{Listeners, Running, start};

@@ -99,6 +99,11 @@ impl Link {
         self.0.id
     }
 
+    /// Bytes that its streams carried so far: from the edge, and to it.
+    pub fn carried(&self) -> (u64, u64) {
+        (self.0.meter.received(), self.0.meter.sent())
+    }
+
     /// Waits until the link has ended and the registry knows.
     pub async fn gone(&self) {
         self.0.gone.cancelled().await;

@@ -57,6 +57,11 @@ impl Readiness {
         self.inner.draining.store(true, Ordering::Relaxed);
     }
 
+    /// Whether the last attempt to write to the store succeeded.
+    pub fn is_store_well(&self) -> bool {
+        self.inner.store.health().is_ok()
+    }
+
     /// Every part by its name.
     pub fn parts(&self) -> BTreeMap<String, Part> {
         let listens = |listener| match self.inner.flag(listener).load(Ordering::Relaxed) {

@@ -28,6 +28,7 @@ use crate::identity::Identity;
 use crate::readiness::{Listener, Readiness};
 use crate::ssh;
 use crate::store::{Store, StoreError};
+use crate::telemetry::{self, Page, Telemetry, Timed, Vitals};
 use crate::tunnels::Tunnels;
 
 /// Label of the token that `--bootstrap-token-file` makes.
@@ -46,6 +47,8 @@ pub struct Listeners {
     pub api: TcpListener,
     /// Tunnels.
     pub ssh: TcpListener,
+    /// The page of metrics, where there is one.
+    pub metrics: Option<TcpListener>,
 }
 
 /// An address that can't be listened on.
@@ -66,7 +69,22 @@ impl Listeners {
         Ok(Self {
             api: bind(config.api_addr, "--api-addr").await?,
             ssh: bind(config.ssh_addr, "--ssh-addr").await?,
+            metrics: bind_metrics(config).await?,
         })
+    }
+}
+
+/// Where the default address is taken (Prometheus' node_exporter has the same port), a gateway without metrics is better
+/// than none; an address that somebody chose must be had.
+async fn bind_metrics(config: &Config) -> Result<Option<TcpListener>, BindError> {
+    let Some(address) = config.metrics_addr else { return Ok(None) };
+    match bind(address, "--metrics-addr").await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if config.has_default_metrics_addr() => {
+            warn!(%error, "no metrics are served; choose another address with --metrics-addr, or none");
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -102,6 +120,8 @@ pub struct Running {
     pub api_addr: SocketAddr,
     /// Where port 8000 really is.
     pub ssh_addr: SocketAddr,
+    /// Where the page of metrics really is.
+    pub metrics_addr: Option<SocketAddr>,
     tunnels: Tunnels,
     readiness: Readiness,
     certificate: watch::Sender<Arc<ServerConfig>>,
@@ -110,6 +130,8 @@ pub struct Running {
     /// One for each listener.
     tasks: JoinSet<Listener>,
     grace: Duration,
+    /// The page of metrics and what feeds the series: until the end of the drain.
+    watching: JoinSet<()>,
 }
 
 /// Starts a gateway on these sockets and this store.
@@ -121,6 +143,10 @@ pub async fn start(
 ) -> Result<Running, StartError> {
     let api_addr = listeners.api.local_addr().map_err(StartError::Address)?;
     let ssh_addr = listeners.ssh.local_addr().map_err(StartError::Address)?;
+    let metrics_addr = listeners.metrics.as_ref().map(TcpListener::local_addr);
+    let metrics_addr = metrics_addr.transpose().map_err(StartError::Address)?;
+    let telemetry = Telemetry::default();
+    let store: Arc<dyn Store> = Arc::new(Timed::new(store, telemetry.clone()));
     let mut records = store.load()?;
     let tokens = Tokens::load(std::mem::take(&mut records.tokens), Arc::clone(&store));
     if let Some(file) = &config.bootstrap_token_file {
@@ -130,8 +156,10 @@ pub async fn start(
     let access = Access::new(tokens, ssh_keys);
     let (url, ssh) = (config.public_url.clone(), config.public_ssh.clone());
     let public = PublicAddresses::new(url, ssh, ssh_addr.port(), &records.settings);
-    let tunnels = Tunnels::start(Arc::clone(&store), records);
+    let tunnels = Tunnels::start(Arc::clone(&store), records, telemetry.clone());
     let readiness = Readiness::new(Arc::clone(&store));
+    let vitals = Vitals::new(telemetry.clone(), tunnels.clone(), readiness.clone(), config.data_dir.clone());
+    let watching = watch(&vitals, listeners.metrics);
     let router = router(ApiState {
         tunnels: tunnels.clone(),
         access: access.clone(),
@@ -142,6 +170,7 @@ pub async fn start(
         public,
         readiness: readiness.clone(),
         uploads: Uploads::default(),
+        vitals,
     });
     let policy = Policy {
         plain_http: config.plain_http,
@@ -155,7 +184,7 @@ pub async fn start(
     let stop = http_stop.clone();
     tasks.spawn(async move {
         let _up = http_up;
-        listener::serve(listeners.api, policy, latest, router, stop).await;
+        listener::serve(listeners.api, policy, latest, router, telemetry, stop).await;
         Listener::Http
     });
     let (registry, stop) = (tunnels.clone(), ssh_stop.clone());
@@ -166,11 +195,35 @@ pub async fn start(
     });
     info!(
         version = env!("CARGO_PKG_VERSION"), api = %api_addr, ssh = %ssh_addr,
+        metrics = metrics_addr.map(|address| address.to_string()),
         host_key_fingerprint = %identity.host_key_fingerprint, tls_fingerprint = %identity.tls_fingerprint,
         "gateway is ready"
     );
     let grace = config.drain_grace;
-    Ok(Running { api_addr, ssh_addr, tunnels, readiness, certificate, http_stop, ssh_stop, tasks, grace })
+    Ok(Running {
+        api_addr,
+        ssh_addr,
+        metrics_addr,
+        tunnels,
+        readiness,
+        certificate,
+        http_stop,
+        ssh_stop,
+        tasks,
+        grace,
+        watching,
+    })
+}
+
+/// What looks at the gateway while it works, and has no part in it.
+fn watch(vitals: &Vitals, metrics: Option<TcpListener>) -> JoinSet<()> {
+    let mut watching = JoinSet::new();
+    watching.spawn(telemetry::sample(vitals.clone()));
+    if let Some(listener) = metrics {
+        let page = Arc::new(Page::new(vitals.clone()));
+        watching.spawn(telemetry::listener::serve(listener, page));
+    }
+    watching
 }
 
 impl Running {
@@ -217,6 +270,7 @@ impl Running {
         if timeout(CUT_TIMEOUT, ended).await.is_err() {
             warn!("a listener's task did not end in time");
         }
+        self.watching.shutdown().await;
         if let Err(error) = self.tunnels.write_last_seen().await {
             warn!(%error, "last-seen times could not be stored");
         }

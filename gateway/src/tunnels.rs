@@ -26,12 +26,13 @@ use crate::domain::Now;
 use crate::domain::authority::Reach;
 use crate::domain::edge::{Records, Settings, Timestamp};
 pub use crate::domain::refusal::{AdminError, CheckInRefusal, OpenError};
-use crate::domain::registry::{self, Command, Decision, Event, Registry, Request, Ticket, Token};
+use crate::domain::registry::{self, Census, Command, Decision, Event, Registry, Request, Ticket, Token};
 pub use crate::domain::registry::{Admitted, Origin, Terms};
 use crate::domain::tunnel::{self, LinkId, WaiterId};
 use crate::domain::view;
 use crate::link::{Closer, Hold, Link, OpenFailure, Stream};
 use crate::store::{SnapshotBlob, Store, StoreError};
+use crate::telemetry::Telemetry;
 
 mod task;
 mod watch;
@@ -96,6 +97,30 @@ pub struct EdgeQuery {
     pub limit: usize,
 }
 
+/// How it all stands at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Measure {
+    /// Edges by status.
+    pub census: Census,
+    /// What streams carried since the start.
+    pub carried: Carried,
+    /// Streams that are live.
+    pub streams: usize,
+    /// Readers of events.
+    pub watchers: usize,
+    /// Questions that waited for the task.
+    pub queue: usize,
+}
+
+/// Bytes that streams carried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// From edges to operators.
+    pub from_edges: u64,
+    /// From operators to edges.
+    pub to_edges: u64,
+}
+
 /// A function that runs inside the task.
 type Question = Box<dyn FnOnce(&mut task::Task, Now) + Send>;
 
@@ -107,6 +132,7 @@ pub struct Tunnels {
     store: Arc<dyn Store>,
     next_waiter: Arc<AtomicU64>,
     live: Arc<AtomicUsize>,
+    telemetry: Telemetry,
 }
 
 impl std::fmt::Debug for Tunnels {
@@ -136,16 +162,17 @@ const TASK_LIVES: &str = "the registry's task lives as long as a handle does";
 
 impl Tunnels {
     /// Starts the task. It ends when the last handle is dropped.
-    pub fn start(store: Arc<dyn Store>, records: Records) -> Self {
+    pub fn start(store: Arc<dyn Store>, records: Records, telemetry: Telemetry) -> Self {
         let (questions, asked) = mpsc::channel(QUEUE);
         let (returns, returned) = mpsc::unbounded_channel();
         let (ended, streams_ended) = mpsc::unbounded_channel();
         let live = Arc::new(AtomicUsize::new(0));
         let registry = Registry::new(records, now());
         let inbox = task::Inbox { asked, returned, streams_ended };
-        let task = task::Task::new(registry, Arc::clone(&store), ended, Arc::clone(&live));
+        let task =
+            task::Task::new(registry, Arc::clone(&store), ended, (Arc::clone(&live), telemetry.clone()));
         tokio::spawn(task.run(inbox));
-        Self { questions, returns, store, next_waiter: Arc::default(), live }
+        Self { questions, returns, store, next_waiter: Arc::default(), live, telemetry }
     }
 
     /// Answers a check-in.
@@ -369,6 +396,12 @@ impl Tunnels {
     /// Dropping the future gives up: the flag is lowered unless others want it. The stream holds the tunnel for as
     /// long as it lives.
     pub async fn open(&self, edge: &EdgeName, service: &ServiceName) -> Result<Stream, OpenError> {
+        let opened = self.try_open(edge, service).await;
+        self.telemetry.stream(&opened);
+        opened
+    }
+
+    async fn try_open(&self, edge: &EdgeName, service: &ServiceName) -> Result<Stream, OpenError> {
         for _ in 0..OPEN_TRIES {
             let Granted { link, hold } = self.want(edge, Some(service)).await?;
             match link.open(service, hold).await {
@@ -479,6 +512,24 @@ impl Tunnels {
         self.ask(|task, _| task.events.last()).await
     }
 
+    /// How it all stands; of edges, those within reach.
+    pub async fn measure(&self, reach: Reach) -> Measure {
+        let queue = self.questions.max_capacity() - self.questions.capacity();
+        self.ask(move |task, now| Measure {
+            census: task.registry.census(|tags| reach.covers(tags), now),
+            carried: task.carried(),
+            streams: task.live_streams(),
+            watchers: task.events.watchers(),
+            queue,
+        })
+        .await
+    }
+
+    /// Where whoever uses tunnels counts what comes of it.
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+
     /// Streams that are live now, for the drain.
     pub fn live_streams(&self) -> usize {
         self.live.load(Relaxed)
@@ -498,6 +549,7 @@ impl Tunnels {
     async fn want(&self, edge: &EdgeName, service: Option<&ServiceName>) -> Result<Granted, OpenError> {
         let waiter = WaiterId(self.next_waiter.fetch_add(1, Relaxed));
         let (reply, answer) = oneshot::channel();
+        let began = Instant::now();
         let event = Event::Want { waiter, edge: edge.clone(), service: service.cloned() };
         let give_up = GiveUp { waiter, returns: &self.returns };
         self.ask(move |task, now| {
@@ -507,6 +559,9 @@ impl Tunnels {
         .await;
         let answer = answer.await.expect(TASK_LIVES);
         std::mem::forget(give_up);
+        if answer.is_ok() {
+            self.telemetry.tunnel_waited(began.elapsed());
+        }
         answer
     }
 

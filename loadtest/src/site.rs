@@ -107,6 +107,7 @@ impl Site {
 fn start_gateway(programs: &Programs, folder: &Path) -> Result<Process> {
     let mut command = program(&programs.gateway);
     command.args(["serve", "--json", "--api-addr", "127.0.0.1:0", "--ssh-addr", "127.0.0.1:0"]);
+    command.args(["--metrics-addr", "none"]);
     command.arg("--data-dir").arg(folder.join("gateway"));
     command.arg("--bootstrap-token-file").arg(folder.join("token"));
     Process::start("tidegate serve", command, folder.join("gateway.log"))

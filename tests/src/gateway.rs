@@ -62,6 +62,7 @@ impl GatewayOptions {
             process,
             api: any,
             ssh: any,
+            metrics: any,
             admin: Admin { http: Http::plain(any) },
             pin: None,
         };
@@ -79,6 +80,7 @@ pub struct Gateway {
     process: Process,
     api: SocketAddr,
     ssh: SocketAddr,
+    metrics: SocketAddr,
     pin: Option<TlsFingerprint>,
     /// Its admin, over TLS with the gateway's key pinned.
     pub admin: Admin,
@@ -90,6 +92,7 @@ fn spawn(options: &GatewayOptions, directory: &Path, api: SocketAddr, ssh: Socke
     command.arg("--data-dir").arg(directory.join("data"));
     command.arg("--bootstrap-token-file").arg(directory.join("token"));
     command.args(["--api-addr", &api.to_string(), "--ssh-addr", &ssh.to_string()]);
+    command.args(["--metrics-addr", "127.0.0.1:0"]);
     command.args(&options.args).envs(options.envs.iter().cloned());
     Process::start("tidegate serve", command, log)
 }
@@ -110,6 +113,7 @@ impl Gateway {
         .await;
         self.api = address(&record, "api");
         self.ssh = address(&record, "ssh");
+        self.metrics = address(&record, "metrics");
         self.pin = record["tls_fingerprint"].as_str().map(|text| text.parse().expect("a fingerprint"));
         let token =
             std::fs::read_to_string(self.directory.path().join("token")).expect("the token file was written");
@@ -128,6 +132,11 @@ impl Gateway {
     /// Where it serves tunnels.
     pub fn ssh(&self) -> SocketAddr {
         self.ssh
+    }
+
+    /// Where it serves metrics.
+    pub fn metrics(&self) -> SocketAddr {
+        self.metrics
     }
 
     /// The fingerprint of its own certificate.

@@ -23,6 +23,9 @@ pub struct Options {
     /// Address of the tunnel server (SSH) [default: 0.0.0.0:8000]
     #[arg(long, env = "TIDEGATE_SSH_ADDR", value_name = "IP:PORT")]
     pub ssh_addr: Option<Text>,
+    /// Address of the metrics page, or none: plain HTTP without a login [default: 127.0.0.1:9100]
+    #[arg(long, env = "TIDEGATE_METRICS_ADDR", value_name = "IP:PORT")]
+    pub metrics_addr: Option<Text>,
     /// Where agents and browsers reach the API, such as https://gate.example.com:9000
     #[arg(long, env = "TIDEGATE_PUBLIC_URL", value_name = "URL")]
     pub public_url: Option<Text>,
@@ -146,6 +149,7 @@ macro_rules! for_each_single {
         $each!(data_dir);
         $each!(api_addr);
         $each!(ssh_addr);
+        $each!(metrics_addr);
         $each!(public_url);
         $each!(public_ssh);
         $each!(tls_cert);

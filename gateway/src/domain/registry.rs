@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
+pub use census::Census;
 pub use messages::{Admitted, Command, Decision, Event, Origin, Request, Ticket, Token};
 use shared::fingerprint::HostKeyFingerprint;
 use shared::id::{EdgeName, EndpointId, KeyDigest, ServiceName};
@@ -28,6 +29,7 @@ use super::tunnel::{self, LinkId, Tunnel, WaiterId};
 pub use check_in::fresh_login;
 pub use stock::{OneTime, Terms};
 
+mod census;
 mod changes;
 mod check_in;
 mod messages;

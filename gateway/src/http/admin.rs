@@ -11,6 +11,7 @@ mod offers;
 mod settings;
 mod snapshots;
 mod ssh_keys;
+mod status;
 mod tokens;
 
 use shared::wire::admin as wire;
@@ -35,6 +36,8 @@ pub fn operations() -> Vec<Operation> {
     const OFFER: &str = "/api/v1/edges/{edge}/offer";
     const SNAPSHOT: &str = "/api/v1/edges/{edge}/snapshot";
     const EVENTS: &str = "/api/v1/events";
+    const STATUS: &str = "/api/v1/status";
+    const SERIES: &str = "/api/v1/status/series";
     const SETTINGS: &str = "/api/v1/settings";
     const TOKENS: &str = "/api/v1/tokens";
     const TOKEN: &str = "/api/v1/tokens/{token}";
@@ -99,6 +102,11 @@ pub fn operations() -> Vec<Operation> {
             .query::<events::EventQuery>()
             .answers_bytes(200, "text/event-stream")
             .fails(&[Code::EdgeNotFound, Code::Busy]),
+        get("status.show", STATUS, Edges(Viewer), status::show, "How the gateway is")
+            .answers::<wire::Status>(200)
+            .more("What concerns the gateway as a whole is shown to those who reach every edge."),
+        get("status.series", SERIES, Gateway(Viewer), status::series, "How it was during the last hour")
+            .answers::<wire::StatusSeries>(200),
         get("settings.show", SETTINGS, Edges(Viewer), settings::show, "Shows the settings")
             .answers::<wire::Settings>(200),
         patch("settings.change", SETTINGS, Gateway(Admin), settings::change, "Changes settings")

@@ -4,7 +4,7 @@
 //! rule: until the registry knows the key, the sender is a stranger, and costs no more than one small body.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::Json;
 use axum::body::Body;
@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, StatusCode};
 use shared::wire::check_in::{
-    Authorization, CheckIn, Hello, INSTANCE_HEADER, Identity, MAX_BODY, MAX_SERVICES,
+    Authorization, CheckIn, Hello, INSTANCE_HEADER, Identity, MAX_BODY, MAX_SERVICES, Need,
 };
 use shared::wire::snapshot::MAX_COMPRESSED;
 
@@ -22,7 +22,8 @@ use super::problem::{Code, Problem, Result};
 use super::snapshot::{self, UnpackError};
 use super::{ApiState, body};
 use crate::store::SnapshotBlob;
-use crate::tunnels::{CheckInAnswer, Origin};
+use crate::telemetry::CheckInLabel;
+use crate::tunnels::{CheckInAnswer, CheckInRefusal, Origin};
 
 /// For a body that fits into a few packets, over the worst line that still carries a tunnel.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
@@ -41,14 +42,40 @@ pub async fn check_in(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response> {
-    let who = identity(&headers)?;
-    let body = body::read(body, MAX_BODY, BODY_DEADLINE).await?;
-    let report = parse(&body)?;
+    let telemetry = state.vitals.telemetry();
+    let (who, report) = match question(&headers, body).await {
+        Ok(question) => question,
+        Err(problem) => {
+            telemetry.check_in(CheckInLabel::Malformed);
+            return Err(problem);
+        }
+    };
     let origin = Origin { address: peer.address.ip().to_canonical(), ssh: state.public.ssh(&arrival) };
-    Ok(match state.tunnels.check_in(who, report, origin).await? {
+    let began = Instant::now();
+    let answer = state.tunnels.check_in(who, report, origin).await;
+    telemetry.check_in_took(began.elapsed());
+    telemetry.check_in(label(&answer));
+    Ok(match answer? {
         CheckInAnswer::Unchanged => StatusCode::NO_CONTENT.into_response(),
         CheckInAnswer::Changed(answer) => Json(answer).into_response(),
     })
+}
+
+async fn question(headers: &HeaderMap, body: Body) -> Result<(Identity, CheckIn)> {
+    let who = identity(headers)?;
+    let body = body::read(body, MAX_BODY, BODY_DEADLINE).await?;
+    Ok((who, parse(&body)?))
+}
+
+fn label(answer: &std::result::Result<CheckInAnswer, CheckInRefusal>) -> CheckInLabel {
+    match answer {
+        Ok(CheckInAnswer::Unchanged) => CheckInLabel::Unchanged,
+        Ok(CheckInAnswer::Changed(answer)) => match answer.need {
+            Need::None => CheckInLabel::NotNeeded,
+            Need::Tunnel => CheckInLabel::Needed,
+        },
+        Err(refusal) => refusal.into(),
+    }
 }
 
 /// `POST /api/v1/check-in/snapshot`.

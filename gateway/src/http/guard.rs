@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderMap, Method, Uri};
@@ -20,6 +20,7 @@ use super::problem::{Code, Problem, Result, method_not_allowed, not_found};
 use crate::access::{Access, Operator};
 use crate::domain::authority::Role;
 use crate::domain::refusal::AdminError;
+use crate::telemetry::Requests;
 
 /// What the guard of one operation knows.
 #[derive(Clone)]
@@ -32,15 +33,15 @@ pub struct Guard {
     pub path: &'static str,
     /// Of the operation.
     pub needs: Needs,
+    /// Counts its answers.
+    pub requests: Requests,
 }
 
 /// Passes on what may pass, with the [`Operator`] in its extensions.
-pub async fn admit(State(guard): State<Guard>, mut request: Request, next: Next) -> Result<Response> {
-    if let Some(operator) = guard.decide(request.headers(), request.uri().path()).await? {
-        tracing::debug!(operator = %operator.name, operation = guard.id, "admitted");
-        request.extensions_mut().insert(operator);
-    }
-    Ok(next.run(request).await)
+pub async fn admit(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    let response = guard.pass(request, next).await.into_response();
+    guard.requests.answered(response.status());
+    response
 }
 
 /// Fallback below `/api/v1/`: that a path does not exist is told to those who are known only.
@@ -67,6 +68,14 @@ pub async fn unknown_method(
 }
 
 impl Guard {
+    async fn pass(&self, mut request: Request, next: Next) -> Result<Response> {
+        if let Some(operator) = self.decide(request.headers(), request.uri().path()).await? {
+            tracing::debug!(operator = %operator.name, operation = self.id, "admitted");
+            request.extensions_mut().insert(operator);
+        }
+        Ok(next.run(request).await)
+    }
+
     async fn decide(&self, headers: &HeaderMap, path: &str) -> Result<Option<Operator>> {
         if self.needs == Needs::Nothing {
             return Ok(None);

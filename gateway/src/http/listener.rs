@@ -34,6 +34,7 @@ use super::connection::Connection;
 use super::peer::Peer;
 use super::problem::{Code, Problem};
 use crate::config::PlainHttp;
+use crate::telemetry::{Telemetry, TransportLabel};
 
 /// Connections at once, from accept to close, upgraded ones included. With less than 100 KiB for an idle one it bounds
 /// their memory near 1.5 GiB. When full, new connections wait in the kernel's queue, which is bounded too: agents and
@@ -112,10 +113,11 @@ pub async fn serve(
     policy: Policy,
     tls: watch::Receiver<Arc<rustls::ServerConfig>>,
     router: Router,
+    telemetry: Telemetry,
     stop: Stop,
 ) {
     let places = Arc::new(Semaphore::new(policy.max_connections));
-    let door = Arc::new(Door { policy, router, http: http(), stop: stop.clone() });
+    let door = Arc::new(Door { policy, router, telemetry, http: http(), stop: stop.clone() });
     let connections = TaskTracker::new();
     let accepting = async {
         loop {
@@ -190,6 +192,7 @@ fn http() -> auto::Builder<TokioExecutor> {
 struct Door {
     policy: Policy,
     router: Router,
+    telemetry: Telemetry,
     http: auto::Builder<TokioExecutor>,
     stop: Stop,
 }
@@ -203,13 +206,21 @@ impl Door {
         tls: TlsAcceptor,
         place: OwnedSemaphorePermit,
     ) {
+        let _live = self.telemetry.connection();
         let greeted = tokio::select! {
             greeted = greet(socket, tls, place) => greeted,
             () = self.stop.graceful.cancelled() => return,
         };
         match greeted {
-            Ok((connection, secure)) => self.converse(connection, Peer { address, secure }).await,
-            Err(error) => debug!(peer = %address, %error, "connection ended before its first request"),
+            Ok((connection, secure)) => {
+                let transport = if secure { TransportLabel::Tls } else { TransportLabel::Plain };
+                self.telemetry.connected(transport);
+                self.converse(connection, Peer { address, secure }).await;
+            }
+            Err(error) => {
+                self.telemetry.connected(TransportLabel::Failed);
+                debug!(peer = %address, %error, "connection ended before its first request");
+            }
         }
     }
 

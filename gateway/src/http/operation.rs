@@ -166,6 +166,7 @@ pub fn router(operations: Vec<Operation>, state: &Arc<ApiState>) -> Router<Arc<A
             id: operation.id,
             path: operation.path,
             needs: operation.needs,
+            requests: state.vitals.telemetry().requests(operation.id),
         };
         let (guard, limit) =
             (from_fn_with_state(guard, guard::admit), DefaultBodyLimit::max(operation.limit));

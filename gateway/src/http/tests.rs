@@ -23,10 +23,12 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::access::{SshKeys, Tokens};
+use crate::domain::authority::Reach;
 use crate::http::peer::Peer;
 use crate::http::snapshot::MAX_UPLOADS;
 use crate::readiness::Listener;
 use crate::store::SledStore;
+use crate::telemetry::Telemetry;
 use operation::Content;
 use shared::wire::{admin, problem as wire_problem};
 
@@ -42,6 +44,7 @@ pub(super) struct Bench {
     pub readiness: Readiness,
     pub store: Arc<dyn Store>,
     pub tunnels: Tunnels,
+    pub vitals: Vitals,
     pub token: String,
     pub _folder: TempDir,
 }
@@ -82,7 +85,9 @@ impl Bench {
         let token = tokens.create("test").await.expect("the first token").token.expose().clone();
         let readiness = Readiness::new(Arc::clone(&store));
         let public = PublicAddresses::new(None, None, 8000, &records.settings);
-        let tunnels = Tunnels::start(Arc::clone(&store), records);
+        let telemetry = Telemetry::default();
+        let tunnels = Tunnels::start(Arc::clone(&store), records, telemetry.clone());
+        let vitals = Vitals::new(telemetry, tunnels.clone(), readiness.clone(), folder.path().to_owned());
         let router = router(ApiState {
             public,
             tunnels: tunnels.clone(),
@@ -93,8 +98,9 @@ impl Bench {
             tls_pins: vec![TlsFingerprint::from_bytes([2; 32])],
             readiness: readiness.clone(),
             uploads: Uploads::default(),
+            vitals: vitals.clone(),
         });
-        Self { router, readiness, store, tunnels, token, _folder: folder }
+        Self { router, readiness, store, tunnels, vitals, token, _folder: folder }
     }
 
     pub async fn send(&self, mut request: Request<Body>) -> Answer {
@@ -676,4 +682,25 @@ async fn events_are_told_from_the_last_that_was_seen_until_the_gateway_drains() 
     assert_eq!(messages(&of_one.body), told(&[("changed", "three")]));
     assert_eq!(bench.get("/api/v1/events").await.problem(), (503, "busy".to_owned()));
     assert_eq!(bench.get("/api/v1/events?edge=none").await.problem(), (404, "edge-not-found".to_owned()));
+}
+
+#[tokio::test]
+async fn status_counts_edges_and_shows_the_gateway_to_who_reaches_all_of_them() {
+    let bench = Bench::new().await;
+    let new = bench.create("shop").await;
+    bench.create("other").await;
+    bench.as_agent("/api/v1/check-in", &Agent::of(&new), hello()).await;
+    let status: admin::Status =
+        serde_json::from_slice(&bench.get("/api/v1/status").await.body).expect("a status");
+    let counts = status.edges;
+    assert_eq!((counts.never_joined, counts.online, counts.total()), (1, 1, 2));
+    let gateway = status.gateway.expect("the token reaches every edge");
+    assert_eq!((gateway.agents, gateway.streams, gateway.watchers), (1, 0, 0));
+    assert!(gateway.parts.contains_key("store") && gateway.memory_bytes > Some(0));
+    let bound = bench.vitals.status(Reach::tagged(["berlin".to_owned()])).await;
+    assert_eq!((bound.edges.total(), bound.gateway), (0, None));
+    let series = bench.get("/api/v1/status/series").await.json();
+    assert_eq!(series["step_s"], 10);
+    let counted = bench.vitals.telemetry().requests("status.show");
+    assert!(format!("{counted:?}").contains("\"2xx\": 1"), "{counted:?}");
 }

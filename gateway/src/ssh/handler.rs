@@ -12,6 +12,7 @@ use super::agent::{Agent, Wires};
 use super::login::{Login, Who};
 use super::operator::{Destination, Operating};
 use crate::access::Access;
+use crate::telemetry::LoginLabel;
 use crate::tunnels::Tunnels;
 
 /// Public keys that may be offered on one connection. Agents of people hold a handful; who tries more is guessing, and
@@ -39,6 +40,10 @@ impl Handler {
         Self { tunnels, access, login, wires, role: Role::Stranger, keys_offered: 0 }
     }
 
+    fn count(&self, login: LoginLabel) {
+        self.tunnels.telemetry().login(login);
+    }
+
     fn welcome(&mut self, who: Who) -> Auth {
         self.role = match &who {
             Who::Agent(admitted) => {
@@ -62,11 +67,18 @@ impl server::Handler for Handler {
     /// order in which they are tried tells nothing.
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Error> {
         if let Some(operator) = self.access.by_token(password) {
+            self.count(LoginLabel::OperatorPassword);
             return Ok(self.welcome(Who::Operator(operator)));
         }
         match self.tunnels.log_in(user, password, self.wires.closer.clone()).await {
-            Some(admitted) => Ok(self.welcome(Who::Agent(admitted))),
-            None => Ok(Auth::reject()),
+            Some(admitted) => {
+                self.count(LoginLabel::EdgePassword);
+                Ok(self.welcome(Who::Agent(admitted)))
+            }
+            None => {
+                self.count(LoginLabel::RefusedPassword);
+                Ok(Auth::reject())
+            }
         }
     }
 
@@ -81,17 +93,25 @@ impl server::Handler for Handler {
         }
         let known = self.access.by_ssh_key(offer.public_key).is_some()
             || self.tunnels.knows_key(HostKeyFingerprint::of(offer.public_key)).await;
+        if !known {
+            self.count(LoginLabel::RefusedKey);
+        }
         Ok(if known { Auth::Accept } else { Auth::reject() })
     }
 
     async fn auth_publickey(&mut self, _user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Error> {
         if let Some(operator) = self.access.by_ssh_key(key.public_key) {
+            self.count(LoginLabel::OperatorKey);
             return Ok(self.welcome(Who::Operator(operator)));
         }
         let fingerprint = HostKeyFingerprint::of(key.public_key);
         match self.tunnels.log_in_by_key(fingerprint, self.wires.closer.clone()).await {
-            Some(admitted) => Ok(self.welcome(Who::Agent(admitted))),
+            Some(admitted) => {
+                self.count(LoginLabel::EdgeKey);
+                Ok(self.welcome(Who::Agent(admitted)))
+            }
             None => {
+                self.count(LoginLabel::RefusedKey);
                 if self.tunnels.knows_key(fingerprint).await {
                     tracing::info!(key = %fingerprint, "a stock client was refused: its edge has a tunnel");
                 }

@@ -37,6 +37,9 @@ pub(super) struct Task {
     ended: mpsc::UnboundedSender<LinkId>,
     live: Arc<AtomicUsize>,
     pub(super) events: Events,
+    /// What the links that are gone carried.
+    carried: Carried,
+    telemetry: Telemetry,
     next_token: u64,
 }
 
@@ -45,7 +48,7 @@ impl Task {
         registry: Registry,
         store: Arc<dyn Store>,
         ended: mpsc::UnboundedSender<LinkId>,
-        live: Arc<AtomicUsize>,
+        (live, telemetry): (Arc<AtomicUsize>, Telemetry),
     ) -> Self {
         Self {
             registry,
@@ -60,6 +63,8 @@ impl Task {
             ended,
             live,
             events: Events::new(now().wall),
+            carried: Carried::default(),
+            telemetry,
             next_token: 0,
         }
     }
@@ -154,7 +159,10 @@ impl Task {
                 }
             }
             Command::Tell { link, message } => self.tell(link, message),
-            Command::Publish(event) => self.events.publish(event),
+            Command::Publish(event) => {
+                self.telemetry.happened(&event.what);
+                self.events.publish(event);
+            }
         }
     }
 
@@ -187,6 +195,19 @@ impl Task {
         }
     }
 
+    /// What streams carried since the start.
+    pub(super) fn carried(&self) -> Carried {
+        let mut carried = self.carried;
+        for link in self.links.values().filter_map(|attached| attached.link.as_ref()) {
+            carried.add(link);
+        }
+        carried
+    }
+
+    pub(super) fn live_streams(&self) -> usize {
+        self.live.load(Relaxed)
+    }
+
     pub(super) fn close_all(&mut self, reason: &'static str) -> usize {
         for attached in self.links.values() {
             attached.closer.close(reason);
@@ -213,7 +234,9 @@ impl Task {
                 self.handle(Event::GiveUp { waiter }, now());
             }
             Return::Link(link, reason) => {
-                self.links.remove(&link);
+                if let Some(link) = self.links.remove(&link).and_then(|attached| attached.link) {
+                    self.carried.add(&link);
+                }
                 self.handle(Event::LinkDown { link, reason }, now());
             }
         }
@@ -230,6 +253,14 @@ impl Task {
                 tracing::warn!(%error, "last-seen times could not be stored");
             }
         });
+    }
+}
+
+impl Carried {
+    fn add(&mut self, link: &Link) {
+        let (from_edge, to_edge) = link.carried();
+        self.from_edges += from_edge;
+        self.to_edges += to_edge;
     }
 }
 

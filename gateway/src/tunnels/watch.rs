@@ -110,6 +110,10 @@ impl Events {
         self.last
     }
 
+    pub(super) fn watchers(&self) -> usize {
+        self.watchers.as_ref().map_or(0, broadcast::Sender::receiver_count)
+    }
+
     /// Nobody watches any more.
     pub(super) fn end(&mut self) {
         self.watchers = None;

@@ -10,9 +10,11 @@ use crate::id::{EdgeName, EndpointId, InstanceId, ServiceName};
 
 pub use event::{CloseCause, EdgeEvent, Event, RESYNC};
 pub use offer::{CreateOffer, OfferCreated, OfferSecret, OfferedService, StandingOffer};
+pub use status::{EdgeCounts, GatewayStatus, Status, StatusPoint, StatusSeries};
 
 mod event;
 mod offer;
+mod status;
 
 /// `POST /api/v1/edges`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

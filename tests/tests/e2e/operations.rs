@@ -38,6 +38,8 @@ async fn second_process_on_the_same_data_folder_is_told_so() {
         "127.0.0.1:0",
         "--ssh-addr",
         "127.0.0.1:0",
+        "--metrics-addr",
+        "none",
     ]))
     .await;
     assert!(matches!(ended.code, 1 | 3), "{ended:?}");

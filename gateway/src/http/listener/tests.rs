@@ -32,7 +32,7 @@ async fn start(plain_http: PlainHttp, max_connections: usize, router: Router) ->
     let (sender, tls) = watch::channel(Arc::clone(&identity.tls));
     let stop = Stop::default();
     let policy = Policy { plain_http, trusted_proxies: vec![], max_connections };
-    let serving = tokio::spawn(serve(listener, policy, tls, router, stop.clone()));
+    let serving = tokio::spawn(serve(listener, policy, tls, router, Telemetry::default(), stop.clone()));
     Gateway { address, identity, stop, serving, _tls: sender }
 }
 
