@@ -3,8 +3,9 @@
 //! | room | what lives there |
 //! | --- | --- |
 //! | [`authority`] | who may do what: roles, and the edges that they reach |
-//! | [`edge`] | what is durable: edge records, settings, API tokens |
+//! | [`edge`] | what is durable: edge records, settings |
 //! | [`event`] | what happened to an edge, for whoever watches |
+//! | [`people`] | what is durable of operators: users, sessions, API tokens, SSH keys |
 //! | [`tunnel`] | the life of one edge's tunnel |
 //! | [`instances`] | the agents of one edge: who is live, who is one too many |
 //! | [`refusal`] | what is refused, and why |
@@ -21,6 +22,7 @@ pub mod authority;
 pub mod edge;
 pub mod event;
 pub mod instances;
+pub mod people;
 pub mod refusal;
 pub mod registry;
 pub mod tunnel;

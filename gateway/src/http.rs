@@ -5,6 +5,7 @@
 //! | [`problem`] | every error's way out; the one file that knows their status codes |
 //! | [`operation`], [`guard`] | what can be asked and who may: one table, and the check in front of every handler |
 //! | [`openapi`] | the table as a document for programs |
+//! | [`cookie`], [`origin`] | the cookie of a session, and whether our own page sent it |
 //! | [`credentials`] | what goes wrong with operators' credentials, as problems |
 //! | [`listener`] | the port itself: TLS and plain HTTP, limits, an orderly end |
 //! | [`connection`] | the connection under HTTP, which an upgraded stream gets back |
@@ -23,12 +24,14 @@ mod body;
 mod check_in;
 mod commands;
 pub mod connection;
+mod cookie;
 mod credentials;
 mod guard;
 pub mod listener;
 mod offer;
 mod openapi;
 pub mod operation;
+mod origin;
 mod page;
 pub mod peer;
 pub mod problem;

@@ -17,7 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::access::{Access, SshKeys, TokenError, Tokens};
+use crate::access::{Access, TokenError};
 use crate::config::Config;
 use crate::data_dir::{read_secret, write_secret};
 use crate::http::listener::{self, MAX_CONNECTIONS, Policy, Stop};
@@ -148,12 +148,10 @@ pub async fn start(
     let telemetry = Telemetry::default();
     let store: Arc<dyn Store> = Arc::new(Timed::new(store, telemetry.clone()));
     let mut records = store.load()?;
-    let tokens = Tokens::load(std::mem::take(&mut records.tokens), Arc::clone(&store));
+    let access = Access::load(&mut records, Arc::clone(&store));
     if let Some(file) = &config.bootstrap_token_file {
-        bootstrap_token(file, &tokens).await?;
+        bootstrap_token(file, &access).await?;
     }
-    let ssh_keys = SshKeys::load(std::mem::take(&mut records.ssh_keys), Arc::clone(&store));
-    let access = Access::new(tokens, ssh_keys);
     let (url, ssh) = (config.public_url.clone(), config.public_ssh.clone());
     let public = PublicAddresses::new(url, ssh, ssh_addr.port(), &records.settings);
     let tunnels = Tunnels::start(Arc::clone(&store), records, telemetry.clone());
@@ -289,15 +287,15 @@ async fn no_streams(tunnels: &Tunnels) {
 }
 
 /// Makes an admin API token and writes it to `file`, unless there is such a file.
-async fn bootstrap_token(file: &Path, tokens: &Tokens) -> Result<(), StartError> {
+async fn bootstrap_token(file: &Path, access: &Access) -> Result<(), StartError> {
     let failed = |source| StartError::TokenFile { file: file.to_owned(), source };
     if let Some(kept) = read_secret(file).map_err(failed)? {
-        if !tokens.check(kept.trim()) {
+        if access.by_token(kept.trim()).is_none() {
             warn!(file = %file.display(), "the bootstrap token is not known here; delete the file to get a new one");
         }
         return Ok(());
     }
-    let new = tokens.create(BOOTSTRAP_LABEL).await?;
+    let new = access.tokens().create_unbound(BOOTSTRAP_LABEL).await?;
     write_secret(file, format!("{}\n", new.token.expose()).as_bytes()).map_err(failed)?;
     info!(file = %file.display(), token = %new.record.id, "made an admin API token");
     Ok(())
@@ -330,6 +328,7 @@ fn raise_open_files() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::edge::Records;
     use crate::store::SledStore;
 
     #[tokio::test]
@@ -337,20 +336,21 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let store: Arc<dyn Store> =
             Arc::new(SledStore::open(&folder.path().join("s"), 1 << 20).expect("a store"));
-        let tokens = Tokens::load(vec![], store);
+        let access = Access::load(&mut Records::default(), store);
         let file = folder.path().join("token");
-        bootstrap_token(&file, &tokens).await.expect("made");
+        bootstrap_token(&file, &access).await.expect("made");
         let first = std::fs::read_to_string(&file).expect("written");
-        assert!(tokens.check(first.trim()));
-        bootstrap_token(&file, &tokens).await.expect("kept");
+        let operator = access.by_token(first.trim()).expect("it is known");
+        assert!(operator.may_everything());
+        bootstrap_token(&file, &access).await.expect("kept");
         assert_eq!(std::fs::read_to_string(&file).expect("kept"), first);
-        assert_eq!(tokens.list().len(), 1);
+        assert_eq!(access.tokens().visible_to(&operator).len(), 1);
         std::fs::remove_file(&file).expect("it is there");
-        bootstrap_token(&file, &tokens).await.expect("made again");
-        assert_eq!(tokens.list().len(), 2);
+        bootstrap_token(&file, &access).await.expect("made again");
+        assert_eq!(access.tokens().visible_to(&operator).len(), 2);
         // A foreign token is left alone: it may be somebody's only copy.
         std::fs::write(&file, "tga_of_another_gateway").expect("written");
-        bootstrap_token(&file, &tokens).await.expect("kept");
+        bootstrap_token(&file, &access).await.expect("kept");
         assert_eq!(std::fs::read_to_string(&file).expect("kept"), "tga_of_another_gateway");
     }
 

@@ -21,6 +21,11 @@ pub enum IdError {
         "not a DNS label: 1 to 63 of the characters a-z, 0-9 and '-', with no '-' at either end, as in shop-17"
     )]
     Label,
+    /// Not a user's name.
+    #[error(
+        "not a user's name: 1 to 32 of the characters a-z, 0-9 and '-', with no '-' at either end, as in ada"
+    )]
+    UserName,
     /// Not the key of an edge.
     #[error("not an edge key: 43 characters of base64url are needed")]
     Key,
@@ -99,17 +104,17 @@ macro_rules! debug_is_display {
         }
     )*};
 }
-debug_is_display!(EndpointId, InstanceId, OfferId, EdgeName, ServiceName);
+debug_is_display!(EndpointId, InstanceId, OfferId, EdgeName, ServiceName, UserName);
 
 macro_rules! label {
-    ($(#[$meta:meta])* $name:ident) => {
+    ($(#[$meta:meta])* $name:ident, at most $most:literal, else $error:ident) => {
         $(#[$meta])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(Box<str>);
 
         #[cfg(feature = "schema")]
-        crate::schema::text! { $name, "pattern": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", "maxLength": 63 }
+        crate::schema::text! { $name, "pattern": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", "maxLength": $most }
 
         impl $name {
             /// The label's text.
@@ -121,7 +126,7 @@ macro_rules! label {
         impl FromStr for $name {
             type Err = IdError;
             fn from_str(text: &str) -> Result<Self, IdError> {
-                if is_dns_label(text) { Ok(Self(text.into())) } else { Err(IdError::Label) }
+                if is_label(text, $most) { Ok(Self(text.into())) } else { Err(IdError::$error) }
             }
         }
 
@@ -149,17 +154,21 @@ macro_rules! label {
 label! {
     /// The name of an edge: a DNS label in lower case, unique at its gateway, so that `shop-17` and
     /// `db.shop-17` work as host names of SSH clients.
-    EdgeName
+    EdgeName, at most 63, else Label
 }
 label! {
     /// The name of a service of an edge: a DNS label in lower case.
-    ServiceName
+    ServiceName, at most 63, else Label
+}
+label! {
+    /// The name of a user: spelt as an edge's, and shorter, so that a list of what they did stays readable.
+    UserName, at most 32, else UserName
 }
 
-/// RFC 1035 §2.3.1 as relaxed by RFC 1123 §2.1, in lower case only.
-fn is_dns_label(text: &str) -> bool {
+/// RFC 1035 §2.3.1 as relaxed by RFC 1123 §2.1, in lower case only, of at most `most` characters.
+fn is_label(text: &str, most: usize) -> bool {
     let bytes = text.as_bytes();
-    (1..=63).contains(&bytes.len())
+    (1..=most).contains(&bytes.len())
         && bytes.iter().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
         && bytes.first() != Some(&b'-')
         && bytes.last() != Some(&b'-')
@@ -243,6 +252,10 @@ mod tests {
         }
         for bad in ["", "-a", "a-", "A", "a.b", "ä", "a b", "a\n", &"x".repeat(64)] {
             assert_eq!(bad.parse::<ServiceName>(), Err(IdError::Label), "{bad:?}");
+        }
+        assert!("x".repeat(32).parse::<UserName>().is_ok());
+        for bad in ["", "Ada", "ada lovelace", &"x".repeat(33)] {
+            assert_eq!(bad.parse::<UserName>(), Err(IdError::UserName), "{bad:?}");
         }
     }
 

@@ -24,6 +24,8 @@ const BATCH: usize = 512;
 pub struct Summary {
     /// Edges.
     pub edges: usize,
+    /// Users.
+    pub users: usize,
     /// API tokens.
     pub tokens: usize,
     /// SSH keys of operators.
@@ -161,8 +163,9 @@ impl Backup {
                 Entry::Snapshot { .. } => summary.snapshots += 1,
             }
         }
-        let (edges, tokens, ssh_keys) = (records.edges.len(), records.tokens.len(), records.ssh_keys.len());
-        Ok(Summary { edges, tokens, ssh_keys, ..summary })
+        let (edges, users) = (records.edges.len(), records.users.len());
+        let (tokens, ssh_keys) = (records.tokens.len(), records.ssh_keys.len());
+        Ok(Summary { edges, users, tokens, ssh_keys, ..summary })
     }
 
     fn next(&self, decoder: &mut Decoder<BufReader<&File>>) -> Result<Option<Entry>, RestoreError> {
@@ -238,6 +241,7 @@ async fn fill(backup: &Backup, staging: &Path) -> Result<(), RestoreError> {
         }
     }
     let mut changes: Vec<Change> = records.edges.into_iter().map(Change::PutEdge).collect();
+    changes.extend(records.users.into_iter().map(Change::PutUser));
     changes.extend(records.tokens.into_iter().map(Change::PutToken));
     changes.extend(records.ssh_keys.into_iter().map(Change::PutSshKey));
     changes.push(Change::PutSettings(records.settings));

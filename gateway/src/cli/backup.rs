@@ -90,8 +90,8 @@ fn finish(format: Format, summary: Summary, said: &str) -> Result<(), CliError> 
             Ok(())
         }
         Format::Json => {
-            let Summary { edges, tokens, ssh_keys, snapshots, files } = summary;
-            let counted = json!({ "edges": edges, "tokens": tokens, "ssh_keys": ssh_keys,
+            let Summary { edges, users, tokens, ssh_keys, snapshots, files } = summary;
+            let counted = json!({ "edges": edges, "users": users, "tokens": tokens, "ssh_keys": ssh_keys,
                 "snapshots": snapshots, "files": files });
             print(format, &counted, |_| Text::default())
         }
@@ -99,8 +99,8 @@ fn finish(format: Format, summary: Summary, said: &str) -> Result<(), CliError> 
 }
 
 fn contents(summary: Summary) -> String {
-    let Summary { edges, tokens, ssh_keys, snapshots, files } = summary;
+    let Summary { edges, users, tokens, ssh_keys, snapshots, files } = summary;
     format!(
-        "{edges} edges, {tokens} API tokens, {ssh_keys} SSH keys, {snapshots} snapshots and {files} files"
+        "{edges} edges, {users} users, {tokens} API tokens, {ssh_keys} SSH keys, {snapshots} snapshots and {files} files"
     )
 }

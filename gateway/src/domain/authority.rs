@@ -51,6 +51,32 @@ impl FromStr for Role {
     }
 }
 
+/// Tags of one edge or one bound, and characters of one tag.
+const MAX_TAGS: usize = 32;
+const MAX_TAG_LENGTH: usize = 64;
+
+/// Tags that nothing can be bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "tags: at most {MAX_TAGS}, each of 1 to {MAX_TAG_LENGTH} characters, without commas and control characters"
+)]
+pub struct BadTags;
+
+/// Tags as they are kept: in order, each once.
+pub fn checked_tags(tags: &[String]) -> Result<Vec<String>, BadTags> {
+    let fits = |tag: &String| {
+        (1..=MAX_TAG_LENGTH).contains(&tag.chars().count())
+            && !tag.chars().any(|c| c.is_control() || c == ',')
+    };
+    if tags.len() > MAX_TAGS || !tags.iter().all(fits) {
+        return Err(BadTags);
+    }
+    let mut tags = tags.to_vec();
+    tags.sort();
+    tags.dedup();
+    Ok(tags)
+}
+
 /// To which edges somebody's role applies: all of them, or those that have one of the tags of every bound.
 ///
 /// There is a bound for everybody along the way who has one: a token that is bound to `web`, of a user who is bound to
@@ -90,6 +116,11 @@ impl Reach {
     /// Whether it is every edge, those to come included.
     pub fn is_all(&self) -> bool {
         self.bounds.is_empty()
+    }
+
+    /// Whether it is no more than `other`, whatever edges there will be.
+    pub fn is_within(&self, other: &Self) -> bool {
+        other.bounds.iter().all(|limit| self.bounds.iter().any(|bound| bound.is_subset(limit)))
     }
 
     /// Whether an edge with these tags is one of them.
@@ -133,6 +164,23 @@ mod tests {
         }
         assert_eq!(team.clone().and(team.clone()), team);
         assert_eq!(Reach::all().and(team.clone()), team.clone().and(Reach::all()));
+    }
+
+    #[test]
+    fn a_reach_is_within_another_only_where_every_bound_of_that_is_kept() {
+        let of = |text: &str| Reach::tagged(tags(text));
+        for (inner, outer, within) in [
+            (Reach::all(), Reach::all(), true),
+            (of("a"), Reach::all(), true),
+            (Reach::all(), of("a"), false),
+            (of("a"), of("a b"), true),
+            (of("a b"), of("a"), false),
+            (of(""), of("a"), true),
+            (of("a"), of("a").and(of("b")), false),
+            (of("a").and(of("b c")), of("b c d"), true),
+        ] {
+            assert_eq!(inner.is_within(&outer), within, "{inner:?} in {outer:?}");
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! What the gateway knows durably: edges, settings, operators' credentials. Plain values; how they are kept is `store`'s business.
+//! What the gateway knows durably: edges, settings, and all records together. People and their credentials are in
+//! [`super::people`]. Plain values; how they are kept is `store`'s business.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -7,9 +8,23 @@ use shared::fingerprint::HostKeyFingerprint;
 use shared::id::{EdgeId, EdgeName, EndpointId, KeyDigest, ServiceName};
 use uuid::Uuid;
 
+use super::people::{ApiToken, Session, SshKey, User};
+
 /// Milliseconds since 1970 by the wall clock: for people and records, never for deadlines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// So much later; the last moment there is, at most.
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// What passed since `earlier`; nothing where that is later.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
 
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
@@ -89,32 +104,6 @@ impl Default for Settings {
     }
 }
 
-/// A token of the admin API. The token itself is shown once and never kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ApiToken {
-    /// Public id, to list and revoke it by.
-    pub id: Uuid,
-    /// What it is for, in its owner's words.
-    pub label: String,
-    /// What is kept of it.
-    pub digest: KeyDigest,
-    /// When it was made.
-    pub created_at: Timestamp,
-}
-
-/// An operator's own SSH key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SshKey {
-    /// Public id, to list and remove it by.
-    pub id: Uuid,
-    /// Whose it is, in its owner's words.
-    pub label: String,
-    /// Public key as OpenSSH writes it, without a comment: algorithm, space, base64.
-    pub key: String,
-    /// When it was added.
-    pub created_at: Timestamp,
-}
-
 /// One durable change. Changes that belong together are committed in one batch: all or none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -124,6 +113,14 @@ pub enum Change {
     DeleteEdge(EndpointId),
     /// New settings.
     PutSettings(Settings),
+    /// A new or changed user.
+    PutUser(User),
+    /// A user is gone. What is theirs goes by changes of its own, in the same batch.
+    DeleteUser(Uuid),
+    /// Somebody signed in.
+    PutSession(Session),
+    /// Somebody signed out, or was signed out.
+    DeleteSession(Uuid),
     /// A new token.
     PutToken(ApiToken),
     /// A token is revoked.
@@ -141,6 +138,10 @@ pub struct Records {
     pub edges: Vec<EdgeRecord>,
     /// The settings; defaults where none were ever stored.
     pub settings: Settings,
+    /// Every user.
+    pub users: Vec<User>,
+    /// Every session of a browser.
+    pub sessions: Vec<Session>,
     /// Every API token.
     pub tokens: Vec<ApiToken>,
     /// Every SSH key of an operator.

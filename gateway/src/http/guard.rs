@@ -11,13 +11,15 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
-use http::{HeaderMap, Method, Uri};
+use http::{Extensions, HeaderMap, Method, Uri};
 use shared::id::EdgeName;
 
-use super::ApiState;
 use super::operation::Needs;
+use super::origin::OwnOrigin;
+use super::peer::{Arrival, Peer};
 use super::problem::{Code, Problem, Result, method_not_allowed, not_found};
-use crate::access::{Access, Operator};
+use super::{ApiState, cookie, origin};
+use crate::access::{Access, Credential, Operator};
 use crate::domain::authority::Role;
 use crate::domain::refusal::AdminError;
 use crate::telemetry::Requests;
@@ -45,48 +47,58 @@ pub async fn admit(State(guard): State<Guard>, request: Request, next: Next) -> 
 }
 
 /// Fallback below `/api/v1/`: that a path does not exist is told to those who are known only.
-pub async fn unknown_path(State(state): State<Arc<ApiState>>, headers: HeaderMap) -> Problem {
-    match authenticate(&state.access, &headers) {
+pub async fn unknown_path(State(state): State<Arc<ApiState>>, request: Request) -> Problem {
+    match authenticate(&state, &Shown::of(&request)) {
         Ok(_) => not_found().await,
         Err(problem) => problem,
     }
 }
 
 /// Fallback for methods that a path does not have, told in the same way.
-pub async fn unknown_method(
-    State(state): State<Arc<ApiState>>,
-    uri: Uri,
-    method: Method,
-    headers: HeaderMap,
-) -> Problem {
-    if uri.path().starts_with("/api/v1/")
-        && let Err(problem) = authenticate(&state.access, &headers)
+pub async fn unknown_method(State(state): State<Arc<ApiState>>, request: Request) -> Problem {
+    if request.uri().path().starts_with("/api/v1/")
+        && let Err(problem) = authenticate(&state, &Shown::of(&request))
     {
         return problem;
     }
-    method_not_allowed(method).await
+    method_not_allowed(request.method().clone()).await
+}
+
+/// What a request shows of who sends it. A request itself can't be held across an await: its body is not for two.
+struct Shown<'a> {
+    method: &'a Method,
+    uri: &'a Uri,
+    headers: &'a HeaderMap,
+    extensions: &'a Extensions,
+}
+
+impl<'a> Shown<'a> {
+    fn of(request: &'a Request) -> Self {
+        let (method, uri) = (request.method(), request.uri());
+        Self { method, uri, headers: request.headers(), extensions: request.extensions() }
+    }
 }
 
 impl Guard {
     async fn pass(&self, mut request: Request, next: Next) -> Result<Response> {
-        if let Some(operator) = self.decide(request.headers(), request.uri().path()).await? {
+        if let Some(operator) = self.decide(&Shown::of(&request)).await? {
             tracing::debug!(operator = %operator.name, operation = self.id, "admitted");
             request.extensions_mut().insert(operator);
         }
         Ok(next.run(request).await)
     }
 
-    async fn decide(&self, headers: &HeaderMap, path: &str) -> Result<Option<Operator>> {
+    async fn decide(&self, shown: &Shown<'_>) -> Result<Option<Operator>> {
         if self.needs == Needs::Nothing {
             return Ok(None);
         }
-        let operator = authenticate(&self.state.access, headers)?;
+        let operator = authenticate(&self.state, shown)?;
         match self.needs {
             Needs::Nothing | Needs::Anybody => {}
             Needs::Edges(role) => has_role(&operator, role)?,
             Needs::Edge(role) => {
                 has_role(&operator, role)?;
-                self.reaches(&operator, edge_of(self.path, path)?).await?;
+                self.reaches(&operator, edge_of(self.path, shown.uri.path())?).await?;
             }
             Needs::Gateway(role) => {
                 has_role(&operator, role)?;
@@ -132,20 +144,46 @@ fn edge_of(template: &str, path: &str) -> Result<EdgeName> {
     name.parse().map_err(|error| Problem::new(Code::InvalidRequest, format!("the edge's name is {error}")))
 }
 
-/// Who shows a valid bearer token (RFC 6750 §2.1).
-pub fn authenticate(access: &Access, headers: &HeaderMap) -> Result<Operator> {
+/// Who sends a request, if it is one that they may have meant to send.
+fn authenticate(state: &ApiState, shown: &Shown<'_>) -> Result<Operator> {
+    let peer = shown.extensions.get().copied();
+    let operator = who(&state.access, shown.headers, peer)?;
+    if let (Credential::Session(_), Some(Peer { secure, .. })) = (operator.credential, peer)
+        && origin::must_be_ours(shown.method, shown.headers)
+    {
+        let arrival = Arrival::of(shown.uri, shown.headers)?;
+        let public_url = state.public.configured_url();
+        let own = OwnOrigin { secure, arrival: &arrival.0, public_url: public_url.as_deref() };
+        if !origin::is_ours(shown.headers, own) {
+            let detail = "a request with a session's cookie must come from the gateway's own page; programs use an \
+                          API token, and behind a proxy that changes `host` the setting `public_url` must be set";
+            return Err(Problem::new(Code::CrossOrigin, detail));
+        }
+    }
+    Ok(operator)
+}
+
+/// Who shows a valid bearer token (RFC 6750 §2.1) or the cookie of a session, whether they meant to or not. A header
+/// says more about what its sender means than a cookie that comes by itself, so it is looked at first, and a wrong one is
+/// not made good by a cookie.
+pub fn who(access: &Access, headers: &HeaderMap, peer: Option<Peer>) -> Result<Operator> {
     let refused = |detail: &str| Problem::new(Code::NotAuthenticated, detail);
-    let header = headers
-        .get(AUTHORIZATION)
-        .ok_or_else(|| refused("send an API token as `authorization: Bearer tga_...`"))?;
-    // Scheme names are case-insensitive (RFC 9110 §11.1).
-    let token = match header.to_str().ok().and_then(|text| text.split_once(' ')) {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim_start(),
-        Some(_) | None => return Err(refused("the authorization header must be `Bearer` and an API token")),
-    };
-    access.by_token(token).ok_or_else(|| {
-        refused("this API token is not known here: it was revoked, or belongs to another gateway")
-    })
+    if let Some(header) = headers.get(AUTHORIZATION) {
+        // Scheme names are case-insensitive (RFC 9110 §11.1).
+        let token = match header.to_str().ok().and_then(|text| text.split_once(' ')) {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim_start(),
+            Some(_) | None => {
+                return Err(refused("the authorization header must be `Bearer` and an API token"));
+            }
+        };
+        return access.by_token(token).ok_or_else(|| {
+            refused("this API token is not known here: it was revoked, has expired, or is another gateway's")
+        });
+    }
+    let peer = peer.ok_or_else(|| Problem::internal("the listener named no peer"))?;
+    let session = cookie::session_of(headers, peer)
+        .ok_or_else(|| refused("sign in, or send an API token as `authorization: Bearer tga_...`"))?;
+    access.by_session(session).ok_or_else(|| refused("this session has ended; sign in again"))
 }
 
 impl<S: Sync> FromRequestParts<S> for Operator {

@@ -6,6 +6,7 @@ use axum::extract::FromRequestParts;
 use http::header::HOST;
 use http::request::Parts;
 use http::uri::Authority;
+use http::{HeaderMap, Uri};
 
 use super::problem::{Code, Problem};
 
@@ -35,22 +36,24 @@ impl Arrival {
     pub fn host(&self) -> &str {
         self.0.host().trim_start_matches('[').trim_end_matches(']')
     }
-}
 
-impl<S: Sync> FromRequestParts<S> for Arrival {
-    type Rejection = Problem;
-
-    /// HTTP/2 has it in the URI, HTTP/1.1 in `host`, which every request must have (RFC 9112 §3.2).
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
-        let in_header =
-            || parts.headers.get(HOST).and_then(|value| Authority::try_from(value.as_bytes()).ok());
-        parts
-            .uri
-            .authority()
+    /// Of a request with this URI and these headers: HTTP/2 has it in the URI, HTTP/1.1 in `host`, which every request
+    /// must have (RFC 9112 §3.2).
+    pub fn of(uri: &Uri, headers: &HeaderMap) -> Result<Self, Problem> {
+        let in_header = || headers.get(HOST).and_then(|value| Authority::try_from(value.as_bytes()).ok());
+        uri.authority()
             .cloned()
             .or_else(in_header)
             .filter(|authority| !authority.as_str().contains('@'))
             .map(Self)
             .ok_or_else(|| Problem::new(Code::InvalidRequest, "the host header must be HOST or HOST:PORT"))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Arrival {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        Self::of(&parts.uri, &parts.headers)
     }
 }

@@ -7,18 +7,25 @@
 //! | --- | --- | --- |
 //! | 400 | `invalid-request` | a header, a query parameter or a name in the path can't be understood |
 //! | 400 | `invalid-json` | the body is not JSON |
-//! | 401 | `not-authenticated` | the admin API wants a bearer token, and this is none or a revoked one |
+//! | 401 | `not-authenticated` | the admin API wants a bearer token or a session, and this is none or one that ended |
+//! | 401 | `sign-in-refused` | name or password is wrong |
 //! | 401 | `unknown-key` | an agent shows a key that no edge has |
 //! | 403 | `bound-to-another` | an agent shows a key that is bound to another edge ID |
 //! | 403 | `plain-http-refused` | plain HTTP from where the gateway does not take it |
+//! | 403 | `set-up-code-wrong` | the first user is made with the code of the gateway's log only |
+//! | 403 | `cross-origin` | a browser sent its cookie with a request that is not our page's |
 //! | 403 | `not-allowed` | the operator's role does not include this, or their tags do not |
 //! | 403 | `out-of-reach` | somebody who is bound to tags would make or leave an edge without one of them |
 //! | 404 | `not-found` | no such path |
-//! | 404 | `edge-not-found`, `service-not-found`, `snapshot-not-found`, `token-not-found`, `ssh-key-not-found` | no such thing |
+//! | 404 | `edge-not-found`, `service-not-found`, `snapshot-not-found`, `user-not-found`, `token-not-found`, `ssh-key-not-found` | no such thing |
 //! | 405 | `method-not-allowed` | the path exists, with other methods (see `allow`) |
 //! | 408 | `body-too-slow` | the body did not arrive in time |
 //! | 409 | `second-instance` | a second live agent on an edge that is no cluster |
 //! | 409 | `edge-name-taken` | another edge has this name |
+//! | 409 | `user-name-taken` | another user has this name |
+//! | 409 | `last-admin` | without this user nobody could sign in and do everything |
+//! | 409 | `already-set-up` | there is a user, so this is no first run |
+//! | 409 | `too-many-users` | there are as many users as there may be |
 //! | 409 | `last-token` | revoking it would lock everybody out |
 //! | 409 | `too-many-tokens` | there are as many API tokens as there may be |
 //! | 409 | `ssh-key-exists` | this SSH key is there already |
@@ -28,6 +35,7 @@
 //! | 422 | `invalid-field` | JSON with an unknown field, a missing one, or a value out of its bounds |
 //! | 426 | `unsupported-protocol` | the agent speaks a check-in protocol that this gateway does not |
 //! | 426 | `upgrade-required` | a stream needs `connection: upgrade` on HTTP/1.1 |
+//! | 429 | `too-many-attempts` | too many attempts to sign in; `retry-after` says when the next one counts |
 //! | 500 | `internal` | a defect of the gateway; its log has more |
 //! | 502 | `service-unreachable` | the agent could not connect to the service |
 //! | 502 | `tunnel-lost` | the tunnel broke while the stream was being opened |
@@ -66,21 +74,29 @@ pub enum Code {
     InvalidRequest,
     InvalidJson,
     NotAuthenticated,
+    SignInRefused,
     UnknownKey,
     BoundToAnother,
     PlainHttpRefused,
+    SetUpCodeWrong,
+    CrossOrigin,
     NotAllowed,
     OutOfReach,
     NotFound,
     EdgeNotFound,
     ServiceNotFound,
     SnapshotNotFound,
+    UserNotFound,
     TokenNotFound,
     SshKeyNotFound,
     MethodNotAllowed,
     BodyTooSlow,
     SecondInstance,
     EdgeNameTaken,
+    UserNameTaken,
+    LastAdmin,
+    AlreadySetUp,
+    TooManyUsers,
     LastToken,
     TooManyTokens,
     SshKeyExists,
@@ -90,6 +106,7 @@ pub enum Code {
     InvalidField,
     UnsupportedProtocol,
     UpgradeRequired,
+    TooManyAttempts,
     Internal,
     ServiceUnreachable,
     TunnelLost,
@@ -108,18 +125,24 @@ impl Code {
         match self {
             Self::InvalidRequest => (S::BAD_REQUEST, "invalid-request", "The request can't be understood"),
             Self::InvalidJson => (S::BAD_REQUEST, "invalid-json", "The body is not JSON"),
-            Self::NotAuthenticated => (S::UNAUTHORIZED, "not-authenticated", "An API token is needed"),
+            Self::NotAuthenticated => {
+                (S::UNAUTHORIZED, "not-authenticated", "A sign-in or an API token is needed")
+            }
+            Self::SignInRefused => (S::UNAUTHORIZED, "sign-in-refused", "Name or password is wrong"),
             Self::UnknownKey => (S::UNAUTHORIZED, "unknown-key", "No edge has this key"),
             Self::BoundToAnother => (S::FORBIDDEN, "bound-to-another", "The key is bound to another edge ID"),
             Self::PlainHttpRefused => {
                 (S::FORBIDDEN, "plain-http-refused", "Plain HTTP is not taken from here")
             }
+            Self::SetUpCodeWrong => (S::FORBIDDEN, "set-up-code-wrong", "This is not the set-up code"),
+            Self::CrossOrigin => (S::FORBIDDEN, "cross-origin", "The request comes from another page"),
             Self::NotAllowed => (S::FORBIDDEN, "not-allowed", "The role or reach does not allow it"),
             Self::OutOfReach => (S::FORBIDDEN, "out-of-reach", "The edge would be out of reach"),
             Self::NotFound => (S::NOT_FOUND, "not-found", "There is nothing at this path"),
             Self::EdgeNotFound => (S::NOT_FOUND, "edge-not-found", "There is no such edge"),
             Self::ServiceNotFound => (S::NOT_FOUND, "service-not-found", "The edge has no such service"),
             Self::SnapshotNotFound => (S::NOT_FOUND, "snapshot-not-found", "The edge has no snapshot"),
+            Self::UserNotFound => (S::NOT_FOUND, "user-not-found", "There is no such user"),
             Self::TokenNotFound => (S::NOT_FOUND, "token-not-found", "There is no such API token"),
             Self::SshKeyNotFound => (S::NOT_FOUND, "ssh-key-not-found", "There is no such SSH key"),
             Self::MethodNotAllowed => {
@@ -128,6 +151,10 @@ impl Code {
             Self::BodyTooSlow => (S::REQUEST_TIMEOUT, "body-too-slow", "The body did not arrive in time"),
             Self::SecondInstance => (S::CONFLICT, "second-instance", "Another agent has this edge ID"),
             Self::EdgeNameTaken => (S::CONFLICT, "edge-name-taken", "Another edge has this name"),
+            Self::UserNameTaken => (S::CONFLICT, "user-name-taken", "Another user has this name"),
+            Self::LastAdmin => (S::CONFLICT, "last-admin", "This is the last admin who can sign in"),
+            Self::AlreadySetUp => (S::CONFLICT, "already-set-up", "The gateway is set up already"),
+            Self::TooManyUsers => (S::CONFLICT, "too-many-users", "There are too many users"),
             Self::LastToken => (S::CONFLICT, "last-token", "This is the last API token"),
             Self::TooManyTokens => (S::CONFLICT, "too-many-tokens", "There are too many API tokens"),
             Self::SshKeyExists => (S::CONFLICT, "ssh-key-exists", "This SSH key is there already"),
@@ -141,6 +168,9 @@ impl Code {
                 (S::UPGRADE_REQUIRED, "unsupported-protocol", "The check-in protocol does not fit")
             }
             Self::UpgradeRequired => (S::UPGRADE_REQUIRED, "upgrade-required", "An upgrade is needed"),
+            Self::TooManyAttempts => {
+                (S::TOO_MANY_REQUESTS, "too-many-attempts", "There were too many attempts")
+            }
             Self::Internal => (S::INTERNAL_SERVER_ERROR, "internal", "The gateway failed"),
             Self::ServiceUnreachable => {
                 (S::BAD_GATEWAY, "service-unreachable", "The edge can't reach the service")
@@ -176,7 +206,7 @@ impl Code {
 
     /// The header that the code's status demands (RFC 9110 §11.6.1, §15.5.22), where it does.
     fn demanded_header(self) -> Option<(HeaderName, HeaderValue)> {
-        if self == Self::NotAuthenticated {
+        if matches!(self, Self::NotAuthenticated | Self::SignInRefused) {
             Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tidegate\"")))
         } else if self == Self::UnknownKey {
             Some((WWW_AUTHENTICATE, HeaderValue::from_static("Edge")))

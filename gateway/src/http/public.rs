@@ -48,10 +48,15 @@ impl PublicAddresses {
 
     /// Base URL of the API, without a slash at its end, for somebody who came as `peer` by `arrival`.
     pub fn api_url(&self, peer: Peer, arrival: &Arrival) -> String {
-        let configured = self.overrides().url.or_else(|| self.url.clone());
+        let configured = self.configured_url();
         let scheme = if peer.secure { "https" } else { "http" };
         let url = configured.unwrap_or_else(|| format!("{scheme}://{}", arrival.0));
         url.trim_end_matches('/').to_owned()
+    }
+
+    /// Base URL that somebody configured, if somebody did.
+    pub fn configured_url(&self) -> Option<String> {
+        self.overrides().url.or_else(|| self.url.clone())
     }
 
     /// `host:port` of the tunnel server, for somebody who came by `arrival`.

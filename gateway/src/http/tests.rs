@@ -22,7 +22,6 @@ use tempfile::TempDir;
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::access::{SshKeys, Tokens};
 use crate::domain::authority::Reach;
 use crate::http::peer::Peer;
 use crate::http::snapshot::MAX_UPLOADS;
@@ -45,6 +44,7 @@ pub(super) struct Bench {
     pub store: Arc<dyn Store>,
     pub tunnels: Tunnels,
     pub vitals: Vitals,
+    pub access: Access,
     pub token: String,
     pub _folder: TempDir,
 }
@@ -80,9 +80,10 @@ impl Bench {
     pub async fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder for the store");
         let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path(), CACHE).expect("a fresh store"));
-        let records = store.load().expect("a fresh store");
-        let tokens = Tokens::load(Vec::new(), Arc::clone(&store));
-        let token = tokens.create("test").await.expect("the first token").token.expose().clone();
+        let mut records = store.load().expect("a fresh store");
+        let access = Access::load(&mut records, Arc::clone(&store));
+        let token = access.tokens().create_unbound("test").await.expect("the first token");
+        let token = token.token.expose().clone();
         let readiness = Readiness::new(Arc::clone(&store));
         let public = PublicAddresses::new(None, None, 8000, &records.settings);
         let telemetry = Telemetry::default();
@@ -91,7 +92,7 @@ impl Bench {
         let router = router(ApiState {
             public,
             tunnels: tunnels.clone(),
-            access: Access::new(tokens, SshKeys::load(Vec::new(), Arc::clone(&store))),
+            access: access.clone(),
             store: Arc::clone(&store),
             data_dir: folder.path().to_owned(),
             host_keys: vec![PublicKey::from_openssh(HOST_KEY).expect("a key")],
@@ -100,7 +101,7 @@ impl Bench {
             uploads: Uploads::default(),
             vitals: vitals.clone(),
         });
-        Self { router, readiness, store, tunnels, vitals, token, _folder: folder }
+        Self { router, readiness, store, tunnels, vitals, access, token, _folder: folder }
     }
 
     pub async fn send(&self, mut request: Request<Body>) -> Answer {
@@ -295,8 +296,9 @@ async fn tokens_are_shown_once_and_revoked_at_once_and_the_last_one_stays() {
     let path = format!("/api/v1/tokens/{}", last.as_str().expect("an id"));
     assert_eq!(bench.ask(Method::DELETE, &path, Value::Null).await.problem(), (409, "last-token".into()));
 
-    let again = Tokens::load(bench.store.load().expect("readable").tokens, Arc::clone(&bench.store));
-    assert!(again.check(&bench.token) && !again.check(&other.token), "the store agrees");
+    let again = Access::load(&mut bench.store.load().expect("readable"), Arc::clone(&bench.store));
+    assert!(again.by_token(&bench.token).is_some(), "the store agrees");
+    assert!(again.by_token(&other.token).is_none(), "the store agrees");
 }
 
 #[tokio::test]

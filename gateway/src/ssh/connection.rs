@@ -18,7 +18,7 @@ use super::agent::Wires;
 use super::handler::Handler;
 use super::login::{Login, Who};
 use super::{LOGIN_GRACE, address};
-use crate::access::Access;
+use crate::access::{Access, Ending};
 use crate::link::Closer;
 use crate::tunnels::Tunnels;
 
@@ -59,7 +59,7 @@ impl Connection {
         };
         let (closer, gone) = (wires.closer.clone(), wires.gone.clone());
         let meter = Arc::clone(&wires.meter);
-        let handler = Handler::new(tunnels.clone(), access, login.clone(), wires);
+        let handler = Handler::new(tunnels.clone(), access.clone(), address(peer), login.clone(), wires);
         let greeted = timeout(LOGIN_GRACE, run_stream(config, socket, handler)).await;
         let mut session = match greeted {
             Ok(Ok(session)) => session,
@@ -81,6 +81,9 @@ impl Connection {
             reason = until_closed(&closer, &login, before_login) => say_goodbye(&mut session, &sever, reason).await,
             () = operator_is_done(&login, &meter, &stop) => {
                 say_goodbye(&mut session, &sever, "the gateway is shutting down").await
+            }
+            ending = operator_ended(&login, &access) => {
+                say_goodbye(&mut session, &sever, ending.reason()).await
             }
         };
         let reason = closer.reason().map_or_else(|| describe(&end), str::to_owned);
@@ -108,6 +111,15 @@ async fn operator_is_done(login: &Login, meter: &Meter, stop: &CancellationToken
     }
     while meter.streams() > 0 {
         tokio::time::sleep(DRAIN_LOOK).await;
+    }
+}
+
+/// Waits for an operator's credential to end or to change, which ends all that was begun with it.
+async fn operator_ended(login: &Login, access: &Access) -> Ending {
+    login.happened().await;
+    match login.who() {
+        Some(Who::Operator(operator)) => access.ended(operator).await,
+        Some(Who::Agent(_)) | None => std::future::pending().await,
     }
 }
 

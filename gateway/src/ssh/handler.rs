@@ -3,6 +3,8 @@
 //! here is refused by russh's defaults: agent forwarding, unix-socket listeners. Requests in a session are refused here,
 //! as russh would leave them without the answer that RFC 4254 §5.4 asks for: X11, environment, subsystems.
 
+use std::net::IpAddr;
+
 use russh::server::{self, Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, Error, Pty};
 
@@ -23,6 +25,7 @@ const MAX_KEYS: usize = 16;
 pub(super) struct Handler {
     tunnels: Tunnels,
     access: Access,
+    peer: IpAddr,
     login: Login,
     wires: Wires,
     role: Role,
@@ -36,8 +39,8 @@ enum Role {
 }
 
 impl Handler {
-    pub(super) fn new(tunnels: Tunnels, access: Access, login: Login, wires: Wires) -> Self {
-        Self { tunnels, access, login, wires, role: Role::Stranger, keys_offered: 0 }
+    pub(super) fn new(tunnels: Tunnels, access: Access, peer: IpAddr, login: Login, wires: Wires) -> Self {
+        Self { tunnels, access, peer, login, wires, role: Role::Stranger, keys_offered: 0 }
     }
 
     fn count(&self, login: LoginLabel) {
@@ -66,7 +69,7 @@ impl server::Handler for Handler {
     /// An offer's password lets an agent in, or a stock client in its place; an API token lets an operator in. What a token looks like is no secret, so the
     /// order in which they are tried tells nothing.
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Error> {
-        if let Some(operator) = self.access.by_token(password) {
+        if let Some(operator) = self.access.by_ssh_password(password, self.peer) {
             self.count(LoginLabel::OperatorPassword);
             return Ok(self.welcome(Who::Operator(operator)));
         }

@@ -10,8 +10,12 @@
 //! | `edge/1/` ‖ 16 bytes of the endpoint id | 1 ‖ JSON of [`EdgeV1`], or 2 ‖ JSON of [`EdgeV2`] where it has a stock key |
 //! | `seen/1/` ‖ 16 bytes of the endpoint id | 1 ‖ milliseconds since 1970, 8 bytes big-endian |
 //! | `settings/1/` | 1 ‖ JSON of [`SettingsV1`] |
-//! | `token/1/` ‖ 16 bytes of the token's id | 1 ‖ JSON of [`TokenV1`] |
-//! | `ssh-key/1/` ‖ 16 bytes of the key's id | 1 ‖ JSON of [`SshKeyV1`] |
+//! | `user/1/` ‖ 16 bytes of the user's id | 1 ‖ JSON of [`people::UserV1`] |
+//! | `session/1/` ‖ 16 bytes of the session's id | 1 ‖ JSON of [`people::SessionV1`] |
+//! | `token/1/` ‖ 16 bytes of the token's id | 1 ‖ JSON of [`people::TokenV1`], or 2 ‖ JSON of [`people::TokenV2`] where it does not allow everything |
+//! | `ssh-key/1/` ‖ 16 bytes of the key's id | 1 ‖ JSON of [`people::SshKeyV1`], or 2 ‖ JSON of [`people::SshKeyV2`] where it is a user's |
+
+mod people;
 
 use std::time::Duration;
 
@@ -24,7 +28,7 @@ use shared::id::{EdgeId, EdgeName, EndpointId, KeyDigest, ServiceName};
 use uuid::Uuid;
 
 use super::StoreError;
-use crate::domain::edge::{ApiToken, Change, EdgeRecord, Records, Settings, SshKey, StockKey, Timestamp};
+use crate::domain::edge::{Change, EdgeRecord, Records, Settings, StockKey, Timestamp};
 
 /// The format of a database that this code writes, and the newest that it reads.
 pub(super) const FORMAT: u32 = 1;
@@ -38,12 +42,14 @@ pub(super) const MAX_VALUE: usize = 5 * 1024;
 const EDGE: &[u8] = b"edge/1/";
 const SEEN: &[u8] = b"seen/1/";
 const SETTINGS: &[u8] = b"settings/1/";
+const USER: &[u8] = b"user/1/";
+const SESSION: &[u8] = b"session/1/";
 const TOKEN: &[u8] = b"token/1/";
 const SSH_KEY: &[u8] = b"ssh-key/1/";
 
 /// Version byte of a record's first shape.
 const V1: u8 = 1;
-/// Version byte of an edge that has more than the first shape holds.
+/// Version byte of a record that has more than the first shape holds.
 const V2: u8 = 2;
 
 /// A record that can't be read, by its key.
@@ -65,12 +71,16 @@ pub(super) fn writes(change: &Change) -> Result<Vec<Write>, StoreError> {
             vec![(key(EDGE, endpoint.as_bytes()), None), (key(SEEN, endpoint.as_bytes()), None)]
         }
         Change::PutSettings(settings) => vec![put(SETTINGS.to_vec(), json(V1, &SettingsV1::from(settings)))?],
-        Change::PutToken(token) => {
-            vec![put(key(TOKEN, token.id.as_bytes()), json(V1, &TokenV1::from(token)))?]
+        Change::PutUser(user) => vec![put(key(USER, user.id.as_bytes()), people::user_value(user))?],
+        Change::DeleteUser(id) => vec![(key(USER, id.as_bytes()), None)],
+        Change::PutSession(session) => {
+            vec![put(key(SESSION, session.id.as_bytes()), people::session_value(session))?]
         }
+        Change::DeleteSession(id) => vec![(key(SESSION, id.as_bytes()), None)],
+        Change::PutToken(token) => vec![put(key(TOKEN, token.id.as_bytes()), people::token_value(token))?],
         Change::DeleteToken(id) => vec![(key(TOKEN, id.as_bytes()), None)],
         Change::PutSshKey(ssh_key) => {
-            vec![put(key(SSH_KEY, ssh_key.id.as_bytes()), json(V1, &SshKeyV1::from(ssh_key)))?]
+            vec![put(key(SSH_KEY, ssh_key.id.as_bytes()), people::ssh_key_value(ssh_key))?]
         }
         Change::DeleteSshKey(id) => vec![(key(SSH_KEY, id.as_bytes()), None)],
     })
@@ -83,7 +93,8 @@ pub(super) fn seen(endpoint: EndpointId, at: Timestamp) -> Write {
     (key(SEEN, endpoint.as_bytes()), Some(value))
 }
 
-/// All records as keys and values, in the same form as the database has them. For backups.
+/// All records as keys and values, in the same form as the database has them. For backups, and so without sessions: a
+/// backup that is restored signs nobody in.
 pub(crate) fn entries(
     records: &Records,
 ) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), StoreError>> + '_ {
@@ -93,6 +104,7 @@ pub(crate) fn entries(
         .cloned()
         .map(Change::PutEdge)
         .chain(std::iter::once(Change::PutSettings(records.settings.clone())))
+        .chain(records.users.iter().cloned().map(Change::PutUser))
         .chain(records.tokens.iter().cloned().map(Change::PutToken))
         .chain(records.ssh_keys.iter().cloned().map(Change::PutSshKey))
         .map(|change| writes(&change));
@@ -120,10 +132,16 @@ pub(crate) fn read_into(records: &mut Records, key: &[u8], value: &[u8]) -> Resu
         records.settings = from_json::<SettingsV1>(value).map_err(fail)?.into();
     } else if let Some(id) = key.strip_prefix(TOKEN) {
         let id = Uuid::from_bytes(sixteen(id).map_err(fail)?);
-        records.tokens.push(from_json::<TokenV1>(value).map_err(fail)?.into_token(id).map_err(fail)?);
+        records.tokens.push(people::token(id, value).map_err(fail)?);
     } else if let Some(id) = key.strip_prefix(SSH_KEY) {
         let id = Uuid::from_bytes(sixteen(id).map_err(fail)?);
-        records.ssh_keys.push(from_json::<SshKeyV1>(value).map_err(fail)?.into_ssh_key(id));
+        records.ssh_keys.push(people::ssh_key(id, value).map_err(fail)?);
+    } else if let Some(id) = key.strip_prefix(USER) {
+        let id = Uuid::from_bytes(sixteen(id).map_err(fail)?);
+        records.users.push(people::user(id, value).map_err(fail)?);
+    } else if let Some(id) = key.strip_prefix(SESSION) {
+        let id = Uuid::from_bytes(sixteen(id).map_err(fail)?);
+        records.sessions.push(people::session(id, value).map_err(fail)?);
     } else {
         return Err(fail("this version of tidegate knows no such record".to_owned()));
     }
@@ -140,11 +158,10 @@ fn edge_value(edge: &EdgeRecord) -> Vec<u8> {
 }
 
 fn edge_record(endpoint: EndpointId, value: &[u8]) -> Result<EdgeRecord, String> {
-    if value.first() != Some(&V2) {
+    let Some(body) = body_of(V2, value) else {
         return from_json::<EdgeV1>(value)?.into_record(endpoint);
-    }
-    let EdgeV2 { edge, stock_key } =
-        serde_json::from_slice(&value[1..]).map_err(|error| error.to_string())?;
+    };
+    let EdgeV2 { edge, stock_key } = serde_json::from_slice(body).map_err(|error| error.to_string())?;
     Ok(EdgeRecord { stock_key: Some(stock_key.into()), ..edge.into_record(endpoint)? })
 }
 
@@ -172,7 +189,7 @@ impl From<&EdgeRecord> for EdgeV1 {
     fn from(edge: &EdgeRecord) -> Self {
         Self {
             name: edge.name.clone(),
-            key: URL_SAFE_NO_PAD.encode(edge.key.0),
+            key: encoded_digest(&edge.key),
             bound: edge.bound,
             cluster: edge.cluster,
             interval_ms: edge.interval.map(millis),
@@ -265,59 +282,6 @@ impl From<SettingsV1> for Settings {
     }
 }
 
-/// A token of the admin API as it is written.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TokenV1 {
-    label: String,
-    /// base64url.
-    digest: String,
-    created_at: u64,
-}
-
-impl From<&ApiToken> for TokenV1 {
-    fn from(token: &ApiToken) -> Self {
-        Self {
-            label: token.label.clone(),
-            digest: URL_SAFE_NO_PAD.encode(token.digest.0),
-            created_at: token.created_at.0,
-        }
-    }
-}
-
-impl TokenV1 {
-    fn into_token(self, id: Uuid) -> Result<ApiToken, String> {
-        Ok(ApiToken {
-            id,
-            label: self.label,
-            digest: digest(&self.digest)?,
-            created_at: Timestamp(self.created_at),
-        })
-    }
-}
-
-/// An operator's SSH key as it is written.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SshKeyV1 {
-    label: String,
-    /// As in a `.pub` file, without the comment.
-    key: String,
-    created_at: u64,
-}
-
-impl From<&SshKey> for SshKeyV1 {
-    fn from(ssh_key: &SshKey) -> Self {
-        Self { label: ssh_key.label.clone(), key: ssh_key.key.clone(), created_at: ssh_key.created_at.0 }
-    }
-}
-
-impl SshKeyV1 {
-    fn into_ssh_key(self, id: Uuid) -> SshKey {
-        SshKey { id, label: self.label, key: self.key, created_at: Timestamp(self.created_at) }
-    }
-}
-
 fn key(prefix: &[u8], id: &[u8; 16]) -> Vec<u8> {
     [prefix, id.as_slice()].concat()
 }
@@ -348,19 +312,26 @@ fn from_json<T: DeserializeOwned>(value: &[u8]) -> Result<T, String> {
     serde_json::from_slice(body(value)?).map_err(|error| error.to_string())
 }
 
-/// The value without its version byte.
+/// What follows the version byte, if that is this one.
+fn body_of(version: u8, value: &[u8]) -> Option<&[u8]> {
+    value.split_first().filter(|(first, _)| **first == version).map(|(_, body)| body)
+}
+
+/// What follows the version byte of a first shape.
 fn body(value: &[u8]) -> Result<&[u8], String> {
     match value.split_first() {
         Some((&V1, body)) => Ok(body),
-        Some((version, _)) => {
-            Err(format!("it has version {version} and this tidegate knows version {V1} only"))
-        }
+        Some((version, _)) => Err(format!("it has version {version}, which this tidegate does not know")),
         None => Err("it is empty".to_owned()),
     }
 }
 
 fn sixteen(id: &[u8]) -> Result<[u8; 16], String> {
     id.try_into().map_err(|_| format!("its id has {} bytes instead of 16", id.len()))
+}
+
+fn encoded_digest(digest: &KeyDigest) -> String {
+    URL_SAFE_NO_PAD.encode(digest.0)
 }
 
 fn digest(text: &str) -> Result<KeyDigest, String> {
@@ -376,7 +347,7 @@ fn millis(duration: Duration) -> u64 {
 
 /// A key for people.
 fn shown(key: &[u8]) -> String {
-    for prefix in [EDGE, SEEN, TOKEN, SSH_KEY] {
+    for prefix in [EDGE, SEEN, USER, SESSION, TOKEN, SSH_KEY] {
         if let Some(Ok(id)) = key.strip_prefix(prefix).map(Uuid::from_slice) {
             return format!("{}{id}", prefix.escape_ascii());
         }
@@ -387,6 +358,8 @@ fn shown(key: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::people::SshKey;
+    use crate::store::suite;
 
     fn edge() -> EdgeRecord {
         EdgeRecord {
@@ -422,18 +395,19 @@ mod tests {
         Records {
             edges: vec![edge(), with_stock_key()],
             settings: Settings { public_url: Some("https://gate.example.com".into()), ..Settings::default() },
-            tokens: vec![ApiToken {
-                id: Uuid::from_bytes([4; 16]),
-                label: "ci".into(),
-                digest: KeyDigest([8; 32]),
-                created_at: Timestamp(7),
-            }],
-            ssh_keys: vec![SshKey {
-                id: Uuid::from_bytes([3; 16]),
-                label: "Ada".into(),
-                key: "ssh-ed25519 AAAA".into(),
-                created_at: Timestamp(8),
-            }],
+            users: vec![suite::user(1)],
+            sessions: Vec::new(),
+            tokens: vec![suite::token(1), suite::token_of(2, suite::user(1).id)],
+            ssh_keys: vec![
+                SshKey {
+                    id: Uuid::from_bytes([3; 16]),
+                    label: "Ada".into(),
+                    key: "ssh-ed25519 AAAA".into(),
+                    created_at: Timestamp(8),
+                    owner: None,
+                },
+                SshKey { owner: Some(suite::user(1).id), ..suite::ssh_key(2) },
+            ],
             last_seen: vec![(edge().endpoint, Timestamp(99))],
         }
     }
@@ -446,6 +420,18 @@ mod tests {
             read_into(&mut read, &key, &value).expect("just written");
         }
         assert_eq!(read, records());
+    }
+
+    #[test]
+    fn a_session_survives_its_entry_and_is_in_no_backup() {
+        let session = suite::session(1, suite::user(1).id);
+        let records = Records { sessions: vec![session.clone()], ..Records::default() };
+        assert_eq!(entries(&records).count(), 1, "the settings only");
+        let writes = writes(&Change::PutSession(session)).expect("short");
+        let [(key, Some(value))] = writes.as_slice() else { panic!("one put, got {writes:?}") };
+        let mut read = Records::default();
+        read_into(&mut read, key, value).expect("just written");
+        assert_eq!(read, records);
     }
 
     /// The format on disk, held still: this very text was written by the first release.
@@ -498,7 +484,7 @@ mod tests {
         for (key, value) in good {
             let name = shown(&key);
             for damaged in
-                [vec![], vec![2], value[..value.len() - 1].to_vec(), [value.as_slice(), b"x"].concat()]
+                [vec![], vec![3], value[..value.len() - 1].to_vec(), [value.as_slice(), b"x"].concat()]
             {
                 let error = read_into(&mut Records::default(), &key, &damaged).expect_err("damaged");
                 assert!(error.to_string().contains(&name), "{error} does not name {name}");
@@ -508,6 +494,8 @@ mod tests {
             b"edge/1/short".as_slice(),
             b"token/1/",
             b"ssh-key/1/x",
+            b"user/1/",
+            b"session/1/x",
             b"edge/2/0123456789abcdef",
             b"",
             b"\xff\xff",

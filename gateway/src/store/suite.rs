@@ -7,7 +7,9 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::{SnapshotBlob, Store};
-use crate::domain::edge::{ApiToken, Change, EdgeRecord, Records, Settings, SshKey, StockKey, Timestamp};
+use crate::domain::authority::Role;
+use crate::domain::edge::{Change, EdgeRecord, Records, Settings, StockKey, Timestamp};
+use crate::domain::people::{ApiToken, Session, SshKey, User};
 
 /// A place where a store keeps its state, so that it can be opened again.
 pub(crate) trait Place {
@@ -37,15 +39,42 @@ pub(crate) fn edge(number: u64) -> EdgeRecord {
     }
 }
 
-/// The `number`th token.
+/// The `number`th user.
+pub(crate) fn user(number: u64) -> User {
+    User {
+        id: Uuid::from_u64_pair(3, number),
+        name: format!("user-{number}").parse().expect("a name"),
+        password: Some("$argon2id$".into()),
+        role: Role::Operator,
+        tags: Some(vec!["test".into()]),
+        created_at: Timestamp(number),
+    }
+}
+
+/// The `number`th session, of this user.
+pub(crate) fn session(number: u64, user: Uuid) -> Session {
+    let (id, digest) = (Uuid::from_u64_pair(4, number), KeyDigest([4; 32]));
+    Session { id, digest, user, created_at: Timestamp(number), expires_at: Timestamp(number + 1) }
+}
+
+/// The `number`th token, which allows everything.
 pub(crate) fn token(number: u64) -> ApiToken {
-    let id = Uuid::from_u64_pair(1, number);
     ApiToken {
-        id,
+        id: Uuid::from_u64_pair(1, number),
         label: format!("token {number}"),
         digest: KeyDigest([3; 32]),
         created_at: Timestamp(number),
+        role: Role::Admin,
+        tags: None,
+        expires_at: None,
+        owner: None,
     }
+}
+
+/// The `number`th token, which this user made for themselves.
+pub(crate) fn token_of(number: u64, owner: Uuid) -> ApiToken {
+    let (tags, expires_at) = (Some(vec!["web".into()]), Some(Timestamp(number + 1)));
+    ApiToken { role: Role::Viewer, tags, expires_at, owner: Some(owner), ..token(number) }
 }
 
 /// The `number`th SSH key.
@@ -55,6 +84,7 @@ pub(crate) fn ssh_key(number: u64) -> SshKey {
         label: format!("key {number}"),
         key: format!("ssh-ed25519 {number}"),
         created_at: Timestamp(number),
+        owner: None,
     }
 }
 
@@ -100,7 +130,14 @@ pub(crate) async fn what_was_committed_is_there_after_a_restart(place: impl Plac
         .commit(vec![Change::PutEdge(bound.clone()), Change::PutSettings(settings.clone())])
         .await
         .expect("written");
-    store.commit(vec![Change::PutToken(token(1)), Change::PutToken(token(2))]).await.expect("written");
+    let owner = user(1).id;
+    let batch = [user(1), user(2)].map(Change::PutUser).into_iter();
+    let batch = batch.chain([session(1, owner), session(2, owner)].map(Change::PutSession));
+    store.commit(batch.collect()).await.expect("written");
+    let batch = vec![Change::DeleteUser(user(2).id), Change::DeleteSession(session(1, owner).id)];
+    store.commit(batch).await.expect("written");
+    let tokens = [token(1), token(2), token_of(3, owner)];
+    store.commit(tokens.map(Change::PutToken).into()).await.expect("written");
     store.commit(vec![Change::DeleteToken(token(1).id)]).await.expect("written");
     store.commit(vec![Change::PutSshKey(ssh_key(1)), Change::PutSshKey(ssh_key(2))]).await.expect("written");
     store.commit(vec![Change::DeleteSshKey(ssh_key(1).id)]).await.expect("written");
@@ -110,7 +147,9 @@ pub(crate) async fn what_was_committed_is_there_after_a_restart(place: impl Plac
     let expected = Records {
         edges: vec![bound.clone(), edge(2)],
         settings,
-        tokens: vec![token(2)],
+        users: vec![user(1)],
+        sessions: vec![session(2, owner)],
+        tokens: vec![token(2), token_of(3, owner)],
         ssh_keys: vec![ssh_key(2)],
         last_seen: vec![(bound.endpoint, Timestamp(6))],
     };

@@ -8,6 +8,7 @@ use shared::wire::admin;
 
 use super::{BUSY_RETRY_S, Command, Event, MAX_PARKED, Registry, Request, Ticket, Token, news};
 use crate::domain::Now;
+use crate::domain::authority::checked_tags;
 use crate::domain::edge::{Change, EdgeRecord, Settings};
 use crate::domain::event::What;
 use crate::domain::refusal::{AdminError, CheckInRefusal, StoreError};
@@ -17,9 +18,6 @@ use crate::domain::tunnel;
 const INTERVAL_S: std::ops::RangeInclusive<u32> = 1..=86_400;
 /// Idle time, in seconds: below ten a person who reads loses the tunnel, beyond a week it is no idle time.
 const IDLE_TIMEOUT_S: std::ops::RangeInclusive<u32> = 10..=604_800;
-/// Tags of one edge, and characters of one tag.
-const MAX_TAGS: usize = 32;
-const MAX_TAG_LENGTH: usize = 64;
 
 /// What waits for its commit.
 #[derive(Debug)]
@@ -367,7 +365,7 @@ impl Registry {
 
 fn apply(record: &mut EdgeRecord, change: &admin::ChangeEdge) -> Result<(), AdminError> {
     if let Some(tags) = &change.tags {
-        record.tags = checked_tags(tags)?;
+        record.tags = checked_tags(tags).map_err(|error| AdminError::Invalid(error.to_string()))?;
     }
     if let Some(cluster) = change.cluster {
         record.cluster = cluster;
@@ -379,22 +377,6 @@ fn apply(record: &mut EdgeRecord, change: &admin::ChangeEdge) -> Result<(), Admi
         record.idle_timeout = idle.map(|s| seconds("idle_timeout_s", s, IDLE_TIMEOUT_S)).transpose()?;
     }
     Ok(())
-}
-
-fn checked_tags(tags: &[String]) -> Result<Vec<String>, AdminError> {
-    let fits = |tag: &String| {
-        (1..=MAX_TAG_LENGTH).contains(&tag.chars().count())
-            && !tag.chars().any(|c| c.is_control() || c == ',')
-    };
-    if tags.len() > MAX_TAGS || !tags.iter().all(fits) {
-        return Err(AdminError::Invalid(format!(
-            "tags: at most {MAX_TAGS}, each of 1 to {MAX_TAG_LENGTH} characters, without commas and control characters"
-        )));
-    }
-    let mut tags = tags.to_vec();
-    tags.sort();
-    tags.dedup();
-    Ok(tags)
 }
 
 fn changed(before: &Settings, change: admin::Settings) -> Result<Settings, AdminError> {

@@ -7,7 +7,7 @@ use http::StatusCode;
 use shared::wire::admin;
 use uuid::Uuid;
 
-use crate::access::KnownKey;
+use crate::access::{KnownKey, Operator, Owner};
 use crate::http::ApiState;
 use crate::http::body::{Json, Path};
 use crate::http::problem::Result;
@@ -15,21 +15,29 @@ use crate::http::problem::Result;
 /// `POST /ssh-keys`.
 pub(super) async fn add(
     State(state): State<Arc<ApiState>>,
+    operator: Operator,
     Json(new): Json<admin::AddSshKey>,
 ) -> Result<(StatusCode, axum::Json<admin::SshKey>)> {
-    let added = state.access.ssh_keys().add(&new.label, &new.public_key).await?;
+    let added = state.access.ssh_keys().add(&operator, Owner::Maker, &new.label, &new.public_key).await?;
     Ok((StatusCode::CREATED, axum::Json(to_wire(added))))
 }
 
 /// `GET /ssh-keys`.
-pub(super) async fn list(State(state): State<Arc<ApiState>>) -> axum::Json<admin::SshKeyList> {
-    let ssh_keys = state.access.ssh_keys().list().into_iter().map(to_wire).collect();
+pub(super) async fn list(
+    State(state): State<Arc<ApiState>>,
+    operator: Operator,
+) -> axum::Json<admin::SshKeyList> {
+    let ssh_keys = state.access.ssh_keys().visible_to(&operator).into_iter().map(to_wire).collect();
     axum::Json(admin::SshKeyList { ssh_keys })
 }
 
 /// `DELETE /ssh-keys/{key}`.
-pub(super) async fn remove(State(state): State<Arc<ApiState>>, Path(key): Path<Uuid>) -> Result<StatusCode> {
-    state.access.ssh_keys().remove(key).await?;
+pub(super) async fn remove(
+    State(state): State<Arc<ApiState>>,
+    operator: Operator,
+    Path(key): Path<Uuid>,
+) -> Result<StatusCode> {
+    state.access.ssh_keys().remove(&operator, key).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

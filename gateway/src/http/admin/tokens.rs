@@ -9,7 +9,8 @@ use http::header::CACHE_CONTROL;
 use shared::wire::admin;
 use uuid::Uuid;
 
-use crate::domain::edge::ApiToken;
+use crate::access::{Operator, TokenSpec};
+use crate::domain::people::ApiToken;
 use crate::http::ApiState;
 use crate::http::body::{Json, Path};
 use crate::http::problem::Result;
@@ -17,24 +18,31 @@ use crate::http::problem::Result;
 /// `POST /tokens`.
 pub(super) async fn create(
     State(state): State<Arc<ApiState>>,
+    operator: Operator,
     Json(new): Json<admin::CreateToken>,
 ) -> Result<Response> {
-    let made = state.access.tokens().create(&new.label).await?;
+    let spec = TokenSpec { label: new.label, role: None, tags: None, life: None };
+    let made = state.access.tokens().create_by(&operator, spec).await?;
     let created = admin::TokenCreated { listed: to_wire(made.record), token: made.token.expose().clone() };
     Ok((StatusCode::CREATED, [(CACHE_CONTROL, "no-store")], axum::Json(created)).into_response())
 }
 
 /// `GET /tokens`.
-pub(super) async fn list(State(state): State<Arc<ApiState>>) -> axum::Json<admin::TokenList> {
-    axum::Json(admin::TokenList { tokens: state.access.tokens().list().into_iter().map(to_wire).collect() })
+pub(super) async fn list(
+    State(state): State<Arc<ApiState>>,
+    operator: Operator,
+) -> axum::Json<admin::TokenList> {
+    let tokens = state.access.tokens().visible_to(&operator).into_iter().map(to_wire).collect();
+    axum::Json(admin::TokenList { tokens })
 }
 
 /// `DELETE /tokens/{token}`.
 pub(super) async fn revoke(
     State(state): State<Arc<ApiState>>,
+    operator: Operator,
     Path(token): Path<Uuid>,
 ) -> Result<StatusCode> {
-    state.access.tokens().revoke(token).await?;
+    state.access.tokens().revoke(&operator, token).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -22,9 +22,10 @@ pub async fn for_people(State(state): State<Arc<ApiState>>, request: Request, ne
         return next.run(request).await;
     }
     let (uri, headers) = (request.uri().clone(), request.headers().clone());
+    let peer = request.extensions().get().copied();
     let answer = next.run(request).await;
     let Some(occurred) = answer.extensions().get::<Occurred>() else { return answer };
-    let visit = Visit::new(guard::authenticate(&state.access, &headers).ok(), &uri, &headers);
+    let visit = Visit::new(guard::who(&state.access, &headers, peer).ok(), &uri, &headers);
     let mut page = show(&visit, occurred);
     for name in [ALLOW, RETRY_AFTER] {
         if let Some(value) = answer.headers().get(&name) {

@@ -5,7 +5,7 @@
 
 use http::header::{
     ALT_SVC, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, STRICT_TRANSPORT_SECURITY, TE, TRANSFER_ENCODING, UPGRADE,
+    PROXY_AUTHORIZATION, SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
@@ -97,6 +97,12 @@ pub fn to_service(headers: &mut HeaderMap, upgrade: Option<HeaderValue>, forward
 pub fn to_client(headers: &mut HeaderMap) {
     strip(headers);
     ORIGIN_WIDE.iter().for_each(|name| drop(headers.remove(name)));
+    // A service that sets ours would sign the operator out, or in as somebody else.
+    let cookies: Vec<HeaderValue> = headers.get_all(SET_COOKIE).into_iter().cloned().collect();
+    headers.remove(SET_COOKIE);
+    for cookie in cookies.into_iter().filter(|cookie| !is_ours(cookie.as_bytes().trim_ascii_start())) {
+        headers.append(SET_COOKIE, cookie);
+    }
 }
 
 /// Takes out what is about the connection. Where a transfer coding told the length of the body, a `content-length`
@@ -259,8 +265,14 @@ mod tests {
             ("x-private", "1"),
             ("trailer", "x-checksum"),
             ("content-type", "text/html"),
+            ("set-cookie", "a=1"),
+            ("set-cookie", " __Host-tidegate=another; Path=/; Secure"),
+            ("set-cookie", "tidegate=; Max-Age=0"),
+            ("set-cookie", "b=tidegate"),
         ]);
         to_client(&mut answer);
-        assert_eq!(answer, headers(&[("trailer", "x-checksum"), ("content-type", "text/html")]));
+        let cookies = [("set-cookie", "a=1"), ("set-cookie", "b=tidegate")];
+        let expected = [&[("trailer", "x-checksum"), ("content-type", "text/html")][..], &cookies].concat();
+        assert_eq!(answer, headers(&expected));
     }
 }

@@ -11,7 +11,8 @@ use shared::id::{EdgeId, EndpointId};
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::edge::{ApiToken, EdgeRecord};
+use crate::domain::edge::EdgeRecord;
+use crate::domain::people::ApiToken;
 use crate::store::suite::{edge, load, token};
 
 /// Tells the child its folder, and, by being set, that it is one.
