@@ -51,4 +51,6 @@ COPY --from=binaries --chown=65532:65532 /out/data /var/lib/tidegate-agent
 ENV TIDEGATE_AGENT_DATA_DIR=/var/lib/tidegate-agent
 USER 65532:65532
 VOLUME /var/lib/tidegate-agent
+# Healthy while the gateway answers it.
+HEALTHCHECK --interval=15s --timeout=5s --start-period=30s CMD ["/usr/bin/tidegate-agent", "ready"]
 ENTRYPOINT ["/usr/bin/tidegate-agent"]

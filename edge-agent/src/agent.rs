@@ -3,8 +3,9 @@
 //! One task owns the lifecycle. Check-ins, tunnels and snapshots are tasks beside it, which answer through queues; it
 //! never waits for any of them.
 
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use shared::dial::Dialer;
@@ -14,6 +15,7 @@ use shared::wire::check_in::{Authorization, FailedOffer, Hello, Identity, PROTOC
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::{Client, ClientError, Endpoint, Pace};
 use crate::config::Config;
@@ -21,6 +23,8 @@ use crate::exit::Exit;
 use crate::lifecycle::{Attempt, Command, Event, Lifecycle, Notice, Outcome, Roll, Sent, Start, TunnelEvent};
 use crate::services::Service;
 use crate::state::{State, StateError};
+use crate::status::Board;
+use crate::status::socket::Socket;
 use crate::tunnel::{Request, Site, Tunnel};
 use crate::{page, snapshot};
 
@@ -64,6 +68,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AgentErr
     let state = State::open(&config.data_dir)?;
     let edge_id = state.edge_id(config.edge_id)?;
     let instance = state.instance_id()?;
+    let services = config.services.iter().map(Service::announced).collect();
+    let board = Board::new(instance, services, SystemTime::now());
+    let _told = tell(&config.data_dir, &board);
     let Some((token, start)) = join(&state, &config, &stop).await? else { return Ok(()) };
     if config.services.is_empty() {
         tracing::warn!("no service is exposed: give some with --expose NAME=TARGET");
@@ -75,10 +82,23 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AgentErr
         version = env!("CARGO_PKG_VERSION"), gateway = %endpoint.address(), %instance,
         services = config.services.len(), "the agent starts"
     );
-    let agent = Agent::new(edge_id, &token, endpoint, dialer, config.services.into(), start);
+    board.joined(&token.api_url);
+    let agent = Agent::new(board, edge_id, &token, endpoint, dialer, config.services.into(), start);
     agent.run(stop).await;
     tracing::info!("the agent has ended");
     Ok(())
+}
+
+/// Tells those who ask in the data folder, for as long as the value lives.
+fn tell(folder: &Path, board: &Board) -> Option<AbortOnDropHandle<()>> {
+    match Socket::open(folder) {
+        Ok(socket) => Some(AbortOnDropHandle::new(tokio::spawn(socket.serve(board.clone())))),
+        // Its path may be too long for a socket, or its file system may know none: the agent's work needs none.
+        Err(error) => {
+            tracing::warn!(%error, "the status socket can't be made: `tidegate-agent status` will not see this agent");
+            None
+        }
+    }
 }
 
 /// The gateway to check in at: the one given, else the one kept, else the one that somebody pastes. `None` if the
@@ -135,6 +155,8 @@ struct Question {
 }
 
 struct Agent {
+    /// Where it is noted how the agent is.
+    board: Board,
     lifecycle: Lifecycle,
     started: Instant,
     endpoint: Endpoint,
@@ -162,6 +184,7 @@ struct Inbox {
 
 impl Agent {
     fn new(
+        board: Board,
         edge_id: EdgeId,
         token: &JoinToken,
         endpoint: Endpoint,
@@ -175,6 +198,7 @@ impl Agent {
         let (tunnel_events, tunnel_happened) = mpsc::channel(TUNNEL_EVENTS);
         let outcomes = spawn_client(Client::new(endpoint.clone()), asked);
         Self {
+            board,
             lifecycle: Lifecycle::new(start, Instant::now(), roll()),
             started: Instant::now(),
             endpoint,
@@ -213,7 +237,11 @@ impl Agent {
                 }
                 () = tick => Event::Tick,
             };
+            if let Event::CheckedIn(outcome) = &event {
+                self.board.checked_in(outcome, Instant::now(), SystemTime::now());
+            }
             self.lifecycle.handle(event, Instant::now(), roll(), &mut commands);
+            self.board.tunnel(self.lifecycle.tunnel_state(), SystemTime::now());
             for command in commands.drain(..) {
                 match command {
                     Command::CheckIn { tunnel, failed, eager } => {
@@ -230,7 +258,10 @@ impl Agent {
                     Command::CloseTunnel(attempt) => self.request(attempt, Request::Close),
                     Command::TakeSnapshot => self.take_snapshot(),
                     Command::SendSnapshot => self.send_snapshot(),
-                    Command::Tell(notice) => log(&notice),
+                    Command::Tell(notice) => {
+                        self.board.told(&notice);
+                        log(&notice);
+                    }
                     Command::Exit => return,
                 }
             }

@@ -6,7 +6,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -24,6 +24,7 @@ use shared::tls::{self, PinMismatch, TlsError};
 use shared::wire::check_in::{
     Answer, CheckIn, FailedOffer, Hello, INSTANCE_HEADER, Identity, MAX_BODY, Need, PATH, SNAPSHOT_PATH,
 };
+use shared::wire::date;
 use shared::wire::problem::Problem;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
@@ -43,6 +44,9 @@ const KEPT_TIMEOUT: Duration = Duration::from_secs(10);
 const EAGER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait until a snapshot is stored: the gateway gives a slow link 30 s to carry it.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// Where a gateway says that it lives.
+const HEALTH_PATH: &str = "/healthz";
 
 /// How a check-in goes about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -236,6 +240,19 @@ impl Endpoint {
                 Err(RequestError::Body { address: self.address.clone(), reason: error.to_string() })
             }
         }
+    }
+
+    /// What time it is at the gateway, if it is one and can be reached; an error is a sentence. Shows no authorization.
+    pub async fn look(&self) -> Result<Option<SystemTime>, String> {
+        let look = async {
+            let mut sender = self.connect(Pace::Usual).await?;
+            let mut request = Request::new(Full::default());
+            *request.uri_mut() = Uri::from_static(HEALTH_PATH);
+            request.headers_mut().insert(header::HOST, self.host.clone());
+            self.exchange(&mut sender, request, ANSWER_TIMEOUT).await
+        };
+        let (status, headers, body) = look.await.map_err(|error: RequestError| error.to_string())?;
+        if status.is_success() { Ok(date(&headers)) } else { Err(detail(status, &body)) }
     }
 
     /// Sends a snapshot, compressed with gzip, over a connection of its own: a check-in must not wait behind it.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
 use shared::id::EdgeId;
 use shared::join_token::{JoinToken, JoinTokenError};
@@ -49,6 +49,32 @@ pub enum Task {
     Run,
     /// To say whether the configuration can be used.
     CheckConfig,
+    /// To show how the agent that runs on the data folder is.
+    Status(Format),
+    /// To say whether that agent's gateway answered it lately.
+    Ready,
+    /// To look for what is wrong.
+    Doctor(Format),
+}
+
+/// The form of what is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Columns, for people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// What the process was started for, and what it was told.
+#[derive(Debug)]
+pub struct Invocation {
+    /// To do what.
+    pub task: Task,
+    /// Where state is kept: known also where the rest can't be used.
+    pub data_dir: PathBuf,
+    /// All of it.
+    pub config: Result<Config, ConfigError>,
 }
 
 /// Why the configuration can't be used.
@@ -99,6 +125,20 @@ struct Arguments {
 enum Command {
     /// Say whether the configuration can be used, without using it
     CheckConfig,
+    /// Show how the agent that runs on the data folder is: gateway, last check-in, tunnel, services
+    Status {
+        /// Form of the output
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: Format,
+    },
+    /// Exit with 0 if that agent's gateway answered it lately, else with 1: for the health checks of containers
+    Ready,
+    /// Say what keeps the agent from its gateway or its services, and how to mend it
+    Doctor {
+        /// Form of the output
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: Format,
+    },
 }
 
 /// Values stay text here, so that flags, environment and file are read by the same code below.
@@ -168,21 +208,37 @@ struct File {
 }
 
 /// Reads this process' arguments, environment and file. Wrong usage, `--help` and `--version` end the process here.
-pub fn from_process() -> Result<(Task, Config), ConfigError> {
-    read(&Arguments::command().get_matches())
+/// An error here is one of the file, without which nothing else is known.
+pub fn from_process() -> Result<Invocation, ConfigError> {
+    read(&command().get_matches())
 }
 
-fn read(matches: &ArgMatches) -> Result<(Task, Config), ConfigError> {
+/// The command line, for those who describe it.
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
+
+fn read(matches: &ArgMatches) -> Result<Invocation, ConfigError> {
     let arguments = Arguments::from_arg_matches(matches).unwrap_or_else(|error| error.exit());
     let task = match arguments.command {
         Some(Command::CheckConfig) => Task::CheckConfig,
+        Some(Command::Status { output }) => Task::Status(output),
+        Some(Command::Ready) => Task::Ready,
+        Some(Command::Doctor { output }) => Task::Doctor(output),
         None => Task::Run,
     };
     let flags = arguments.flags;
-    let file = match &flags.config {
+    let file: File = match &flags.config {
         Some(path) => toml_file::load(path)?,
         None => File::default(),
     };
+    let data_dir =
+        flags.data_dir.clone().or_else(|| file.data_dir.clone()).unwrap_or_else(|| DATA_DIR.into());
+    let config = checked(matches, flags, file, data_dir.clone());
+    Ok(Invocation { task, data_dir, config })
+}
+
+fn checked(matches: &ArgMatches, flags: Flags, file: File, data_dir: PathBuf) -> Result<Config, ConfigError> {
     let join_token = join_token(matches, &flags, &file)?;
     let edge_id = flags.edge_id.as_deref().or(file.edge_id.as_ref().map(|id| id.expose().as_str()));
     let edge_id = edge_id.map(|id| id.trim().parse().map_err(ConfigError::EdgeId)).transpose()?;
@@ -192,7 +248,7 @@ fn read(matches: &ArgMatches) -> Result<(Task, Config), ConfigError> {
     let config = Config {
         join_token,
         edge_id,
-        data_dir: flags.data_dir.or(file.data_dir).unwrap_or_else(|| DATA_DIR.into()),
+        data_dir,
         services,
         page_addr: flags
             .page_addr
@@ -207,7 +263,7 @@ fn read(matches: &ArgMatches) -> Result<(Task, Config), ConfigError> {
     if config.ca_file.is_some() {
         tls::client_config(&[], config.ca_file.as_deref())?;
     }
-    Ok((task, config))
+    Ok(config)
 }
 
 /// The token can be given in two forms in each of three places: the higher place wins, whatever its form.
@@ -247,7 +303,8 @@ mod tests {
 
     fn config(arguments: &[&str]) -> Result<(Task, Config), ConfigError> {
         let all = std::iter::once("tidegate-agent").chain(arguments.iter().copied());
-        read(&Arguments::command().try_get_matches_from(all).expect("right usage"))
+        let invocation = read(&command().try_get_matches_from(all).expect("right usage"))?;
+        Ok((invocation.task, invocation.config?))
     }
 
     fn token(host: &str) -> JoinToken {
@@ -262,7 +319,16 @@ mod tests {
 
     #[test]
     fn the_command_line_is_well_formed() {
-        Arguments::command().debug_assert();
+        command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_configuration_does_not_hide_the_data_folder() {
+        let arguments = ["tidegate-agent", "doctor", "-o", "json", "--data-dir", "/data", "--expose", "8080"];
+        let invocation =
+            read(&command().try_get_matches_from(arguments).expect("right usage")).expect("no file");
+        assert_eq!((invocation.task, invocation.data_dir), (Task::Doctor(Format::Json), "/data".into()));
+        assert!(matches!(invocation.config, Err(ConfigError::Service(_))));
     }
 
     #[test]

@@ -11,15 +11,21 @@
 //! | [`services`] | what is exposed, and how it is dialled |
 //! | [`snapshot`] | what the site looks like |
 //! | [`agent`] | the driver: carries out what the lifecycle decides |
+//! | [`status`] | how the agent is, told over a socket in its data folder |
+//! | [`doctor`] | what is wrong with this set-up, and how to mend it |
+//! | [`show`] | the commands that print one of these |
 //! | [`exit`] | how the process ends |
 
 pub mod agent;
 pub mod client;
 pub mod config;
+pub mod doctor;
 pub mod exit;
 pub mod lifecycle;
 pub mod page;
 pub mod services;
+pub mod show;
 pub mod snapshot;
 pub mod state;
+pub mod status;
 pub mod tunnel;

@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use edge_agent::agent;
-use edge_agent::config::{self, Config, Task};
+use edge_agent::config::{self, Config, ConfigError, Invocation, Task};
 use edge_agent::exit::Exit;
+use edge_agent::{agent, show};
 use shared::log;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -15,17 +15,40 @@ const THREADS_GRACE: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let exit = match config::from_process() {
-        Ok((Task::Run, config)) => run(config),
-        Ok((Task::CheckConfig, config)) => {
+        Ok(invocation) => carry_out(invocation),
+        Err(error) => wrong(&error),
+    };
+    exit.into()
+}
+
+fn carry_out(Invocation { task, data_dir, config }: Invocation) -> Exit {
+    match (task, config) {
+        (Task::Run, Ok(config)) => run(config),
+        (Task::CheckConfig, Ok(config)) => {
             say(&format!("the configuration is valid: {} services", config.services.len()));
             Exit::Ok
         }
-        Err(error) => {
-            complain(&error);
-            Exit::Configuration
-        }
-    };
-    exit.into()
+        (Task::Run | Task::CheckConfig, Err(error)) => wrong(&error),
+        (Task::Status(format), _) => show::status(&data_dir, format),
+        (Task::Ready, _) => show::ready(&data_dir),
+        (Task::Doctor(format), config) => match tokio::runtime::Runtime::new() {
+            Ok(runtime) => {
+                let exit = runtime.block_on(show::doctor(&data_dir, config, format));
+                // A name that is still being looked up must not keep the process alive.
+                runtime.shutdown_background();
+                exit
+            }
+            Err(error) => {
+                complain(&error);
+                Exit::Failed
+            }
+        },
+    }
+}
+
+fn wrong(error: &ConfigError) -> Exit {
+    complain(error);
+    Exit::Configuration
 }
 
 fn run(config: Config) -> Exit {

@@ -83,7 +83,7 @@ impl State {
 
     /// This edge's ID: the one given, else the one kept, else a new one; kept from now on.
     pub fn edge_id(&self, given: Option<EdgeId>) -> Result<EdgeId, StateError> {
-        let kept = self.read::<EdgeId>(EDGE_ID)?;
+        let kept = read::<EdgeId>(&self.folder, EDGE_ID)?;
         match (given, kept) {
             (None, Some(kept)) => Ok(kept),
             (Some(given), Some(kept)) if given == kept => Ok(kept),
@@ -100,7 +100,7 @@ impl State {
 
     /// The id of this installation.
     pub fn instance_id(&self) -> Result<InstanceId, StateError> {
-        if let Some(kept) = self.read(INSTANCE_ID)? {
+        if let Some(kept) = read(&self.folder, INSTANCE_ID)? {
             return Ok(kept);
         }
         let instance = InstanceId::random();
@@ -110,28 +110,12 @@ impl State {
 
     /// The token that this agent joined with, if it has.
     pub fn join_token(&self) -> Result<Option<JoinToken>, StateError> {
-        self.read::<JoinToken>(JOIN_TOKEN)
+        kept_join_token(&self.folder)
     }
 
     /// Keeps the token.
     pub fn keep_join_token(&self, token: &JoinToken) -> Result<(), StateError> {
         self.write(JOIN_TOKEN, &token.expose())
-    }
-
-    fn read<T>(&self, name: &str) -> Result<Option<T>, StateError>
-    where
-        T: FromStr<Err: std::fmt::Display>,
-    {
-        let path = self.folder.join(name);
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed("read", &path)(error)),
-        };
-        match text.trim().parse() {
-            Ok(value) => Ok(Some(value)),
-            Err(problem) => Err(StateError::Damaged { path, problem: problem.to_string() }),
-        }
     }
 
     /// Written aside, synced and renamed, with the folder synced after: old or new, never half.
@@ -168,6 +152,27 @@ fn make_private(folder: &Path) -> Result<(), StateError> {
 
 fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
     move |source| StateError::Io { doing, path: path.to_owned(), source }
+}
+
+/// The token in a data folder, for those who only look at it.
+pub fn kept_join_token(folder: &Path) -> Result<Option<JoinToken>, StateError> {
+    read::<JoinToken>(folder, JOIN_TOKEN)
+}
+
+fn read<T>(folder: &Path, name: &str) -> Result<Option<T>, StateError>
+where
+    T: FromStr<Err: std::fmt::Display>,
+{
+    let path = folder.join(name);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed("read", &path)(error)),
+    };
+    match text.trim().parse() {
+        Ok(value) => Ok(Some(value)),
+        Err(problem) => Err(StateError::Damaged { path, problem: problem.to_string() }),
+    }
 }
 
 /// Reads a join token from a file that somebody else wrote.

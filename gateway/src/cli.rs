@@ -7,6 +7,7 @@ pub mod access;
 pub mod backup;
 pub mod client;
 pub mod connect;
+pub mod doctor;
 pub mod edge;
 pub mod exit;
 pub mod healthcheck;
@@ -31,6 +32,7 @@ use crate::config::{Config, Options};
 use crate::serve::{configuration, serve};
 use backup::{BackupArgs, RestoreArgs};
 use connect::ConnectArgs;
+use doctor::DoctorArgs;
 use edge::EdgeArgs;
 use exit::{CliError, Exit, complain};
 use healthcheck::healthcheck;
@@ -63,6 +65,8 @@ enum Command {
         #[command(flatten)]
         serve: ServeArgs,
     },
+    /// Say what is wrong with this set-up, and how to mend it
+    Doctor(DoctorArgs),
     /// Enrol sites, look at them, open and close their tunnels
     Edge(EdgeArgs),
     /// Reach a service of an edge through a local port, or through standard input and output
@@ -111,6 +115,7 @@ pub fn run() -> ExitCode {
             // Containers know 0 and 1; other codes are reserved there.
             if operate(healthcheck(&config, ready)) == Exit::Ok { Exit::Ok } else { Exit::Failure }
         }),
+        Command::Doctor(args) => operate(args.run()),
         Command::Edge(args) => operate(args.run()),
         Command::Connect(args) => operate(args.run()),
         Command::Token(args) => operate(args.run()),
@@ -129,6 +134,7 @@ impl Command {
     fn serve_args(&mut self) -> Option<&mut ServeArgs> {
         match self {
             Self::Serve(args) | Self::CheckConfig(args) | Self::Healthcheck { serve: args, .. } => Some(args),
+            Self::Doctor(args) => Some(&mut args.serve),
             Self::Edge(_)
             | Self::Connect(_)
             | Self::Token(_)
@@ -241,6 +247,8 @@ mod tests {
             "settings set --interval 10 --idle-timeout 60 --hold 0",
             "connect shop-17/db --listen 127.0.0.1:5432",
             "connect shop-17/ssh --stdio",
+            "doctor",
+            "doctor -c /etc/tidegate.toml --data-dir /var/lib/tidegate --url https://gate:9000 -o json",
             "backup gate.backup",
             "completions bash",
             "completions fish",

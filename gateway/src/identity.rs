@@ -27,6 +27,8 @@ use crate::data_dir::{DataDir, read_secret, write_secret};
 const HOST_KEY: &str = "host_key";
 const TLS_KEY: &str = "tls_key.pem";
 const TLS_CERTIFICATE: &str = "tls_cert.pem";
+/// Names in the data folder of what nobody else may read.
+pub const SECRETS: [&str; 2] = [HOST_KEY, TLS_KEY];
 /// Ten years: who pins the key reads no dates, and who clicks a warning away should not have to do so every year.
 const CERTIFICATE_LIFE: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// A gateway that is started once a year still renews in time.

@@ -154,6 +154,11 @@ impl Dialer {
         }
     }
 
+    /// Whether a proxy is in between.
+    pub fn uses_proxy(&self, target: &HostPort) -> bool {
+        self.proxy_for(target).is_some()
+    }
+
     fn proxy_for(&self, target: &HostPort) -> Option<Intercept> {
         // The scheme picks the variable: HTTPS_PROXY stands for "a proxy that does CONNECT".
         let uri: Uri = format!("https://{target}/").parse().ok()?;

@@ -2,9 +2,16 @@
 //!
 //! The rule: whoever reads a warning or a failure knows what to do about it from this report alone.
 
+use std::time::{Duration, SystemTime};
+
 use serde::Serialize;
 
 use crate::terminal::{Cell, Style, Text};
+
+/// A `date` header has whole seconds, and a slow answer costs some: less than this says nothing.
+const SKEW_NOTED: Duration = Duration::from_secs(10);
+/// With more than this, certificates begin to fail.
+const SKEW_BAD: Duration = Duration::from_secs(300);
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -48,6 +55,21 @@ impl Check {
     /// Somebody must do this.
     pub fn fail(name: impl Into<String>, found: impl Into<String>, next: impl Into<String>) -> Self {
         Self { name: name.into(), outcome: Outcome::Failure, found: found.into(), next: Some(next.into()) }
+    }
+
+    /// How far this machine's clock is from the gateway's, which made its answer at `there`.
+    pub fn clock(there: SystemTime, here: SystemTime, round_trip: Duration) -> Self {
+        let (name, next) = ("clock", "set the clock that is wrong by NTP: `timedatectl set-ntp true`");
+        let (ahead, skew) = match here.duration_since(there) {
+            Ok(ahead) => ("ahead of", ahead.saturating_sub(round_trip)),
+            Err(error) => ("behind", error.duration()),
+        };
+        let found = format!("this machine's is {} s {ahead} the gateway's", skew.as_secs());
+        match skew {
+            skew if skew < SKEW_NOTED => Self::ok(name, "as the gateway's, to some seconds"),
+            skew if skew < SKEW_BAD => Self::warn(name, found, next),
+            _ => Self::fail(name, found, next),
+        }
     }
 }
 
@@ -118,5 +140,17 @@ mod tests {
         let json = serde_json::to_value(&report).expect("strings");
         assert_eq!(json["checks"][2]["outcome"], "warn");
         assert!(json["checks"][0].get("next").is_none());
+    }
+
+    #[test]
+    fn a_slow_answer_is_no_wrong_clock() {
+        let now = SystemTime::now();
+        let clock = |behind: u64, round_trip: u64| {
+            Check::clock(now - Duration::from_secs(behind), now, Duration::from_secs(round_trip)).outcome
+        };
+        assert_eq!([clock(3, 0), clock(25, 20), clock(25, 0)], [Outcome::Ok, Outcome::Ok, Outcome::Warning]);
+        let behind = Check::clock(now + Duration::from_secs(4000), now, Duration::ZERO);
+        assert_eq!(behind.outcome, Outcome::Failure);
+        assert!(behind.found.contains("4000 s behind"), "{behind:?}");
     }
 }

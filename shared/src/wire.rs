@@ -8,6 +8,8 @@ pub mod snapshot;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use http::HeaderMap;
+use http::header::DATE;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -27,6 +29,11 @@ pub fn parse_rfc3339(text: &str) -> Option<SystemTime> {
     let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     let since = u64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()?;
     UNIX_EPOCH.checked_add(Duration::from_millis(since))
+}
+
+/// When an answer was made by its maker's clock, to the second (RFC 9110, section 6.6.1).
+pub fn date(headers: &HeaderMap) -> Option<SystemTime> {
+    httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()
 }
 
 #[cfg(test)]

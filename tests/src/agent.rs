@@ -86,7 +86,13 @@ fn spawn(options: &AgentOptions, directory: &Path, log: &Log) -> Process {
     if options.token.is_some() {
         command.arg("--join-token-file").arg(directory.join("token"));
     }
-    // A proxy of this machine's own would come between the agent and the loopback interface.
+    without_proxies(&mut command);
+    command.args(&options.args).envs(options.envs.iter().cloned());
+    Process::start("tidegate-agent", command, log)
+}
+
+/// A proxy of this machine's own would come between an agent and the loopback interface.
+fn without_proxies(command: &mut Command) {
     for name in [
         "HTTP_PROXY",
         "HTTPS_PROXY",
@@ -99,14 +105,20 @@ fn spawn(options: &AgentOptions, directory: &Path, log: &Log) -> Process {
     ] {
         command.env_remove(name);
     }
-    command.args(&options.args).envs(options.envs.iter().cloned());
-    Process::start("tidegate-agent", command, log)
 }
 
 impl Agent {
     /// Its data folder.
     pub fn data(&self) -> PathBuf {
         self.directory.path().join("data")
+    }
+
+    /// Another command on its data folder: `status`, `ready`, `doctor`.
+    pub fn cli(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(binary("tidegate-agent"));
+        command.args(args).arg("--data-dir").arg(self.data());
+        without_proxies(&mut command);
+        command
     }
 
     /// Everything that it logged so far, in all its lives.

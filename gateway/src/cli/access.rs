@@ -17,6 +17,9 @@ use super::client::Client;
 use super::exit::CliError;
 use super::output::Format;
 
+/// The gateway of the same machine.
+const DEFAULT_URL: &str = "https://127.0.0.1:9000";
+
 /// Where to ask and what to print.
 #[derive(Args, Clone, Debug)]
 pub struct How {
@@ -31,9 +34,9 @@ pub struct How {
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "The API token comes from --token-file or the environment variable TIDEGATE_TOKEN.")]
 pub struct Access {
-    /// The gateway, such as https://gate.example.com:9000
-    #[arg(long, env = "TIDEGATE_URL", default_value = "https://127.0.0.1:9000")]
-    url: String,
+    /// The gateway, such as https://gate.example.com:9000 [default: https://127.0.0.1:9000]
+    #[arg(long, env = "TIDEGATE_URL")]
+    url: Option<String>,
     /// File with the API token; goes before TIDEGATE_TOKEN
     #[arg(long, env = "TIDEGATE_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<String>,
@@ -46,29 +49,70 @@ pub struct Access {
 }
 
 impl Access {
-    /// The client for it.
+    /// The client for it, with its token.
     pub fn client(&self) -> Result<Client, CliError> {
         let token = self.token()?;
-        let pins = self.tls_fingerprint.iter().filter(|text| !text.is_empty());
-        let pins: Result<Vec<TlsFingerprint>, _> = pins.map(|text| text.trim().parse()).collect();
-        let pins =
-            pins.map_err(|error| CliError::Configuration(format!("TIDEGATE_TLS_FINGERPRINT: {error}")))?;
-        let target = Target::parse(&self.url)?;
+        let pins = self.pins()?;
+        self.connection(self.target_or(DEFAULT_URL)?, &pins, Some(&token))
+    }
+
+    /// The client for this gateway, known by these keys; with a token where there is one.
+    pub fn client_for(&self, target: Target, pins: &[TlsFingerprint]) -> Result<Client, CliError> {
+        let token = if self.has_token() { Some(self.token()?) } else { None };
+        self.connection(target, pins, token.as_ref())
+    }
+
+    /// The gateway that is named, else this one.
+    pub fn target_or(&self, default: &str) -> Result<Target, CliError> {
+        Target::parse(self.given_url().unwrap_or(default))
+    }
+
+    /// Whether one is named.
+    pub fn names_a_gateway(&self) -> bool {
+        self.given_url().is_some()
+    }
+
+    /// Keys that the gateway may show.
+    pub fn pins(&self) -> Result<Vec<TlsFingerprint>, CliError> {
+        let given = self.tls_fingerprint.iter().filter(|text| !text.is_empty());
+        let pins: Result<_, _> = given.map(|text| text.trim().parse()).collect();
+        pins.map_err(|error| CliError::Configuration(format!("TIDEGATE_TLS_FINGERPRINT: {error}")))
+    }
+
+    /// Whether a token is given, good or not.
+    pub fn has_token(&self) -> bool {
+        self.given_token_file().is_some()
+            || std::env::var("TIDEGATE_TOKEN").is_ok_and(|token| !token.trim().is_empty())
+    }
+
+    fn connection(
+        &self,
+        target: Target,
+        pins: &[TlsFingerprint],
+        token: Option<&Secret<String>>,
+    ) -> Result<Client, CliError> {
         let tls = if target.secure {
             let ca_file = self.ca_file.as_deref().filter(|file| !file.is_empty()).map(str::as_ref);
-            Some(
-                tls::client_config(&pins, ca_file)
-                    .map_err(|error| CliError::Configuration(error.to_string()))?,
-            )
+            let config = tls::client_config(pins, ca_file);
+            Some(config.map_err(|error| CliError::Configuration(error.to_string()))?)
         } else {
-            target.check_plain(&pins)?;
+            target.check_plain(pins)?;
             None
         };
-        Client::new(target, tls, Some(&token), Dialer::from_environment())
+        Client::new(target, tls, token, Dialer::from_environment())
+    }
+
+    /// A variable that is set to nothing counts as not given: compose files set such.
+    fn given_url(&self) -> Option<&str> {
+        self.url.as_deref().filter(|url| !url.is_empty())
+    }
+
+    fn given_token_file(&self) -> Option<&str> {
+        self.token_file.as_deref().filter(|file| !file.is_empty())
     }
 
     fn token(&self) -> Result<Secret<String>, CliError> {
-        let text = match self.token_file.as_deref().filter(|file| !file.is_empty()) {
+        let text = match self.given_token_file() {
             Some(file) => std::fs::read_to_string(file).map_err(|error| {
                 CliError::Configuration(format!("can't read the API token from {file}: {error}"))
             })?,
@@ -139,7 +183,7 @@ mod tests {
     use super::*;
 
     fn access(url: &str) -> Access {
-        Access { url: url.into(), token_file: None, tls_fingerprint: vec![], ca_file: None }
+        Access { url: Some(url.into()), token_file: None, tls_fingerprint: vec![], ca_file: None }
     }
 
     #[test]

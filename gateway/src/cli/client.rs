@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use shared::dial::Dialer;
 use shared::secret::Secret;
 use shared::tls::PinMismatch;
+use shared::wire::date;
 use shared::wire::problem::{self, Problem};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -118,7 +119,7 @@ impl Client {
             request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         let answer = self.send(request).await?;
-        understood(&self.read(answer).await?)
+        understood(&self.read(answer.into_body()).await?)
     }
 
     /// What is at `path`, and what time it is there: an answer's times mean something only by the gateway's own clock.
@@ -126,7 +127,7 @@ impl Client {
         let look = async {
             let answer = self.send(self.request(Method::GET, path)).await?;
             let at = date(answer.headers()).unwrap_or_else(SystemTime::now);
-            Ok(Dated { value: understood(&self.read(answer).await?)?, at })
+            Ok(Dated { value: understood(&self.read(answer.into_body()).await?)?, at })
         };
         timeout(ANSWER_TIMEOUT, look).await.unwrap_or_else(|_| Err(self.unreachable("no answer in time")))
     }
@@ -164,10 +165,10 @@ impl Client {
     }
 
     /// Asks, and takes any answer as one: for health, where an error is an answer too. Gives up after a while.
-    pub async fn probe(&self, path: &str) -> Result<(StatusCode, Bytes), CliError> {
+    pub async fn probe(&self, path: &str) -> Result<Response<Bytes>, CliError> {
         let probe = async {
-            let answer = self.exchange(self.request(Method::GET, path)).await?;
-            Ok((answer.status(), self.read(answer).await?))
+            let (head, body) = self.exchange(self.request(Method::GET, path)).await?.into_parts();
+            Ok(Response::from_parts(head, self.read(body).await?))
         };
         timeout(ANSWER_TIMEOUT, probe).await.unwrap_or_else(|_| Err(self.unreachable("no answer in time")))
     }
@@ -187,7 +188,7 @@ impl Client {
             return Ok(answer);
         }
         let (status, kind) = (answer.status(), answer.headers().get(header::CONTENT_TYPE).cloned());
-        let body = self.read(answer).await?;
+        let body = self.read(answer.into_body()).await?;
         if kind.is_some_and(|kind| kind == problem::CONTENT_TYPE)
             && let Ok(problem) = serde_json::from_slice::<Problem>(&body)
         {
@@ -222,8 +223,8 @@ impl Client {
         }
     }
 
-    async fn read(&self, answer: Response<Incoming>) -> Result<Bytes, CliError> {
-        let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
+    async fn read(&self, body: Incoming) -> Result<Bytes, CliError> {
+        let body = Limited::new(body, MAX_ANSWER).collect().await;
         Ok(body.map_err(|error| self.unreachable(error))?.to_bytes())
     }
 
@@ -238,11 +239,6 @@ fn understood<A: DeserializeOwned>(body: &[u8]) -> Result<A, CliError> {
     serde_json::from_slice(json).map_err(|error| {
         CliError::Failed(format!("the gateway's answer makes no sense ({error}): is it of another version?"))
     })
-}
-
-/// When the answer was made, to the second (RFC 9110, section 6.6.1).
-pub fn date(headers: &HeaderMap) -> Option<SystemTime> {
-    httpdate::parse_http_date(headers.get(header::DATE)?.to_str().ok()?).ok()
 }
 
 #[cfg(test)]

@@ -23,11 +23,11 @@ use crate::identity::certificate_file;
 pub async fn healthcheck(config: &Config, ready: bool) -> Result<(), CliError> {
     let client = client(config)?;
     let path = if ready { "/readyz" } else { "/healthz" };
-    let (status, body) = client.probe(path).await?;
-    if status == StatusCode::OK {
+    let answer = client.probe(path).await?;
+    if answer.status() == StatusCode::OK {
         return Ok(());
     }
-    Err(CliError::Failed(format!("the gateway answered {status}{}", reasons(&body))))
+    Err(CliError::Failed(format!("the gateway answered {}{}", answer.status(), reasons(answer.body()))))
 }
 
 fn client(config: &Config) -> Result<Client, CliError> {
@@ -49,7 +49,7 @@ fn client(config: &Config) -> Result<Client, CliError> {
 }
 
 /// Where a listener on `address` is reached from the same machine.
-fn local(address: SocketAddr) -> SocketAddr {
+pub fn local(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

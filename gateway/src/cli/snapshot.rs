@@ -67,7 +67,7 @@ fn docker(engine: &Docker) -> Text {
 }
 
 /// In the unit that leaves one to four digits before the point.
-fn bytes(count: u64) -> String {
+pub(super) fn bytes(count: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
     let mut scaled = count as f64;
     let mut unit = 0;

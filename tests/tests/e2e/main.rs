@@ -9,6 +9,7 @@ mod crash;
 mod credentials;
 mod docker;
 mod docker_clients;
+mod doctor;
 mod enrolment;
 mod herd;
 mod idle;
