@@ -148,19 +148,25 @@ fn edge_of(template: &str, path: &str) -> Result<EdgeName> {
 fn authenticate(state: &ApiState, shown: &Shown<'_>) -> Result<Operator> {
     let peer = shown.extensions.get().copied();
     let operator = who(&state.access, shown.headers, peer)?;
-    if let (Credential::Session(_), Some(Peer { secure, .. })) = (operator.credential, peer)
+    if let (Credential::Session(_), Some(peer)) = (operator.credential, peer)
         && origin::must_be_ours(shown.method, shown.headers)
     {
-        let arrival = Arrival::of(shown.uri, shown.headers)?;
-        let public_url = state.public.configured_url();
-        let own = OwnOrigin { secure, arrival: &arrival.0, public_url: public_url.as_deref() };
-        if !origin::is_ours(shown.headers, own) {
-            let detail = "a request with a session's cookie must come from the gateway's own page; programs use an \
-                          API token, and behind a proxy that changes `host` the setting `public_url` must be set";
-            return Err(Problem::new(Code::CrossOrigin, detail));
-        }
+        from_our_page(state, shown.uri, shown.headers, peer)?;
     }
     Ok(operator)
+}
+
+/// Refuses what a browser sends on behalf of another site's page.
+pub fn from_our_page(state: &ApiState, uri: &Uri, headers: &HeaderMap, peer: Peer) -> Result<()> {
+    let arrival = Arrival::of(uri, headers)?;
+    let public_url = state.public.configured_url();
+    let own = OwnOrigin { secure: peer.secure, arrival: &arrival.0, public_url: public_url.as_deref() };
+    if origin::is_ours(headers, own) {
+        return Ok(());
+    }
+    let detail = "a form, and a request with a session's cookie, must come from the gateway's own page; programs use an \
+                  API token, and behind a proxy that changes `host` the setting `public_url` must be set";
+    Err(Problem::new(Code::CrossOrigin, detail))
 }
 
 /// Who shows a valid bearer token (RFC 6750 §2.1) or the cookie of a session, whether they meant to or not. A header

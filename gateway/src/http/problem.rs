@@ -262,6 +262,16 @@ impl Problem {
     pub fn code(&self) -> Code {
         self.code
     }
+
+    /// What happened in this case and what to do next.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// Seconds after which to try again, where that may help.
+    pub fn retry_after(&self) -> Option<u32> {
+        self.retry_after_s
+    }
 }
 
 impl IntoResponse for Problem {

@@ -90,8 +90,8 @@ pub async fn follow(
     if names.len() > ROWS {
         return Err(Problem::new(Code::InvalidRequest, format!("a page has {ROWS} rows at most")));
     }
-    let rows = Rows { tunnels: state.tunnels.clone(), reach: operator.reach, names };
-    live::follow(&state, rows).await
+    let rows = Rows { tunnels: state.tunnels.clone(), reach: operator.reach.clone(), names };
+    live::follow(&state, operator, rows).await
 }
 
 /// Rows on somebody's screen.

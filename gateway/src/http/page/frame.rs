@@ -17,7 +17,7 @@ use maud::{DOCTYPE, Markup, html};
 
 use super::assets::{LOGO, SCRIPT, STYLE};
 use super::flash::{Flash, cookie};
-use super::parts::{Icon, icon, logo};
+use super::parts::{Icon, icon, logo, text};
 use crate::access::Operator;
 use crate::domain::authority::Role;
 use crate::http::operation::Needs;
@@ -91,14 +91,7 @@ impl Visit {
 
     /// A page with this title.
     pub fn page(&self, title: impl Into<String>) -> Page<'_> {
-        Page {
-            visit: self,
-            title: title.into(),
-            status: StatusCode::OK,
-            crumbs: Vec::new(),
-            live: None,
-            refresh_s: None,
-        }
+        Page { visit: self, title: title.into(), status: StatusCode::OK, crumbs: Vec::new(), live: None }
     }
 
     fn is_below(&self, entry: &Entry) -> bool {
@@ -125,7 +118,6 @@ pub struct Page<'v> {
     status: StatusCode,
     crumbs: Vec<(String, String)>,
     live: Option<String>,
-    refresh_s: Option<u32>,
 }
 
 impl Page<'_> {
@@ -145,11 +137,6 @@ impl Page<'_> {
         Self { live: Some(path.into()), ..self }
     }
 
-    /// A browser without scripts loads the page anew after so many seconds.
-    pub fn refresh_s(self, seconds: u32) -> Self {
-        Self { refresh_s: Some(seconds), ..self }
-    }
-
     /// The whole answer.
     pub fn show(self, body: Markup) -> Response {
         let visit = self.visit;
@@ -164,9 +151,6 @@ impl Page<'_> {
                     link rel="icon" type="image/svg+xml" href=(LOGO.path());
                     link rel="stylesheet" href=(STYLE.path());
                     script type="module" src=(SCRIPT.path()) {}
-                    @if let Some(seconds) = self.refresh_s {
-                        noscript { meta http-equiv="refresh" content=(seconds); }
-                    }
                 }
                 body .bare[visit.operator.is_none()] {
                     a .skip href="#main" { "Skip to content" }
@@ -213,7 +197,8 @@ impl Page<'_> {
                         }
                     }
                     div .who {
-                        p { strong data-user { (operator.name) } span .muted { (operator.role) } }
+                        p { strong data-user { (text(&operator.name)) } span .muted { (operator.role) } }
+                        form method="post" action="/sign-out" { button .quiet.small { "Sign out" } }
                         (self.theme())
                     }
                 }

@@ -21,8 +21,9 @@ use http::HeaderValue;
 use http::header::CACHE_CONTROL;
 use maud::Markup;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
-use tokio::time::{Interval, MissedTickBehavior, Sleep, interval, sleep};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
+use crate::access::Operator;
 use crate::domain::event::Event;
 use crate::http::ApiState;
 use crate::http::problem::{Code, Problem, Result};
@@ -58,15 +59,20 @@ pub trait View: Send + 'static {
     fn fragments(&self) -> impl Future<Output = Vec<Fragment>> + Send;
 }
 
-/// The answer to a page that wants to stay up to date.
-pub async fn follow(state: &ApiState, view: impl View) -> Result<Response> {
+/// The answer to a page of `operator` that wants to stay up to date.
+pub async fn follow(state: &ApiState, operator: Operator, view: impl View) -> Result<Response> {
     let watch = state.tunnels.watch(None).await.ok_or_else(|| {
         let detail =
             "as many pages are live as may be, or the gateway is shutting down; reload it in a moment";
         Problem::new(Code::Busy, detail).retry_after_s(RETRY_S)
     })?;
-    let mut response =
-        Sse::new(messages(watch, view)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
+    let access = state.access.clone();
+    let ended = async move {
+        access.ended(&operator).await;
+    };
+    let mut response = Sse::new(messages(watch, view, ended))
+        .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+        .into_response();
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // nginx keeps answers back until they are whole, unless it is told not to.
@@ -74,13 +80,19 @@ pub async fn follow(state: &ApiState, view: impl View) -> Result<Response> {
     Ok(response)
 }
 
-fn messages<V: View>(
+fn messages<V: View, E: Future<Output = ()> + Send + 'static>(
     watch: Watch,
     view: V,
-) -> impl Stream<Item = std::result::Result<sse::Event, Infallible>> + use<V> {
+    ended: E,
+) -> impl Stream<Item = std::result::Result<sse::Event, Infallible>> + use<V, E> {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let end = Box::pin(sleep(LIFE));
+    let end = Box::pin(async {
+        tokio::select! {
+            () = sleep(LIFE) => {}
+            () = ended => {}
+        }
+    });
     let following = Following { watch, view, ticks, end, sent: HashMap::new(), hasher: RandomState::new() };
     stream::unfold(following, |mut following| async move {
         let message = following.next().await?;
@@ -93,7 +105,7 @@ struct Following<V> {
     watch: Watch,
     view: V,
     ticks: Interval,
-    end: Pin<Box<Sleep>>,
+    end: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// Hashes of the fragments as they were sent.
     sent: HashMap<String, u64>,
     hasher: RandomState,
@@ -140,6 +152,7 @@ impl<V: View> Following<V> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::{pending, ready};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -186,7 +199,9 @@ mod tests {
             let (events, live) = broadcast::channel(4);
             let watch = Watch { missed: None, last: "7-0".parse().expect("an id"), live };
             let number = Arc::<AtomicUsize>::default();
-            let body = Sse::new(messages(watch, Numbers(Arc::clone(&number)))).into_response().into_body();
+            let body = Sse::new(messages(watch, Numbers(Arc::clone(&number)), pending()))
+                .into_response()
+                .into_body();
             let frames = body.into_data_stream().map(|frame| {
                 String::from_utf8(frame.expect("a stream without errors").into()).expect("text")
             });
@@ -238,6 +253,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn stream_ends_with_its_reader_s_right_to_it() {
+        let (_events, live) = broadcast::channel(4);
+        let watch = Watch { missed: None, last: "7-0".parse().expect("an id"), live };
+        let start = tokio::time::Instant::now();
+        let mut body = Box::pin(messages(watch, Numbers(Arc::default()), ready(())));
+        while body.next().await.is_some() {}
+        assert!(start.elapsed() < TICK);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn ends_of_lines_in_a_fragment_stay_inside_its_message() {
         let (_events, live) = broadcast::channel(4);
         let watch = Watch { missed: None, last: "7-0".parse().expect("an id"), live };
@@ -250,7 +275,7 @@ mod tests {
                 vec![Fragment { id: "a".into(), markup: html! { pre #a { "one\n\nevent: two" } } }]
             }
         }
-        let body = Sse::new(messages(watch, Lines)).into_response().into_body();
+        let body = Sse::new(messages(watch, Lines, pending())).into_response().into_body();
         let first = body.into_data_stream().next().await.expect("a message").expect("no error");
         assert_eq!(first, "event: fragments\ndata: <pre id=\"a\">one\ndata: \ndata: event: two</pre>\n\n");
     }

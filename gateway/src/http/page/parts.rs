@@ -2,8 +2,6 @@
 //!
 //! The rule: what comes from an agent is shown by [`text`], so that it is text, and all of it can be seen.
 
-use std::borrow::Cow;
-
 use maud::{Markup, html};
 use shared::wire::admin::EdgeStatus;
 
@@ -51,31 +49,10 @@ pub fn logo() -> Markup {
     }
 }
 
-/// A text of somebody else's: what would act instead of being seen (control characters, and those that turn the
-/// direction of writing around) is shown the way Rust writes it, `\u{1b}`.
-pub fn text(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(acts) {
-        return Cow::Borrowed(text);
-    }
-    Cow::Owned(text.chars().fold(String::with_capacity(text.len() + 8), |mut shown, character| {
-        if acts(character) {
-            shown.extend(character.escape_default());
-        } else {
-            shown.push(character);
-        }
-        shown
-    }))
-}
-
-fn acts(character: char) -> bool {
-    character.is_control()
-        // Marks, embeddings, overrides and isolates of the bidirectional algorithm (Unicode UAX #9, section 2), ends of
-        // lines and paragraphs, and what takes no place.
-        || matches!(
-            character,
-            '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}'
-                | '\u{2066}'..='\u{2069}' | '\u{feff}'
-        )
+/// A text of somebody else's on one line: what would act instead of being seen (control characters, ends of lines, and
+/// those that turn the direction of writing around) is shown the way Rust writes it, `\u{1b}`.
+pub fn text(text: &str) -> String {
+    shared::terminal::escape(text)
 }
 
 /// A time of the API (RFC 3339 in UTC). The script says how long ago it is.

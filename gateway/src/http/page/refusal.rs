@@ -1,5 +1,7 @@
 //! Problems as pages: whoever asks for HTML gets a refusal in HTML, whatever the path; programs get the problem itself.
 //!
+//! Whoever is not signed in is asked to, and goes on from there to where they wanted.
+//!
 //! The rule: a page says what the problem says, no more: title, what to do, and its code for whoever asks for help.
 
 use std::sync::Arc;
@@ -7,14 +9,15 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use http::HeaderMap;
 use http::header::{ACCEPT, ALLOW, RETRY_AFTER};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Uri};
 use maud::html;
 
-use super::frame::Visit;
+use super::frame::{Visit, redirect, redirect_with};
 use crate::http::ApiState;
 use crate::http::guard;
-use crate::http::problem::Occurred;
+use crate::http::problem::{Code, Occurred};
 
 /// Outermost layer.
 pub async fn for_people(State(state): State<Arc<ApiState>>, request: Request, next: Next) -> Response {
@@ -22,9 +25,13 @@ pub async fn for_people(State(state): State<Arc<ApiState>>, request: Request, ne
         return next.run(request).await;
     }
     let (uri, headers) = (request.uri().clone(), request.headers().clone());
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     let peer = request.extensions().get().copied();
     let answer = next.run(request).await;
     let Some(occurred) = answer.extensions().get::<Occurred>() else { return answer };
+    if occurred.code == Code::NotAuthenticated {
+        return to_sign_in(&uri, is_read);
+    }
     let visit = Visit::new(guard::who(&state.access, &headers, peer).ok(), &uri, &headers);
     let mut page = show(&visit, occurred);
     for name in [ALLOW, RETRY_AFTER] {
@@ -42,6 +49,17 @@ fn asks_for_html(headers: &HeaderMap) -> bool {
     kinds.any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/html")))
 }
 
+/// And back to where they were going. A form that was sent has nothing to go back to but its page.
+fn to_sign_in(uri: &Uri, is_read: bool) -> Response {
+    let wanted = if is_read { uri.path_and_query().map_or("/", PathAndQuery::as_str) } else { uri.path() };
+    let query = form_urlencoded::Serializer::new(String::new()).append_pair("next", wanted).finish();
+    let path = if wanted == "/" { "/sign-in".to_owned() } else { format!("/sign-in?{query}") };
+    if is_read {
+        return redirect(&path);
+    }
+    redirect_with(&path, "Your session has ended, and nothing was changed. Sign in and send it once more.")
+}
+
 fn show(visit: &Visit, occurred: &Occurred) -> Response {
     let (status, title) = (occurred.code.status(), occurred.code.title());
     visit.page(title).status(status).show(html! {
@@ -55,7 +73,7 @@ fn show(visit: &Visit, occurred: &Occurred) -> Response {
 }
 
 /// Details are parts of sentences for programs' logs; here one stands by itself.
-fn sentence(detail: &str) -> String {
+pub fn sentence(detail: &str) -> String {
     let mut characters = detail.chars();
     let Some(first) = characters.next() else { return String::new() };
     let end = if detail.ends_with(['.', '!', '?']) { "" } else { "." };

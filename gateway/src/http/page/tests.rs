@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use axum::body::Body;
+use http::header::{
+    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE,
+};
 use http::{Method, Request, StatusCode};
 use serde_json::json;
 use shared::wire;
@@ -11,9 +14,23 @@ use super::frame::NAVIGATION;
 use super::*;
 use crate::http::tests::{Agent, Answer, Bench, hello};
 
+mod door;
+
 const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
 
 impl Answer {
+    /// Where the browser is sent on to, and the cookies that it has then.
+    #[track_caller]
+    pub fn redirect(&self) -> (&str, String) {
+        assert_eq!(self.status, StatusCode::SEE_OTHER, "{:?}", self.body);
+        assert_eq!(self.headers[CACHE_CONTROL], "no-store");
+        let cookies = self.headers.get_all(SET_COOKIE).iter().map(|cookie| {
+            let cookie = cookie.to_str().expect("ASCII");
+            cookie.split(';').next().expect("a pair")
+        });
+        (self.headers[LOCATION].to_str().expect("ASCII"), cookies.collect::<Vec<_>>().join("; "))
+    }
+
     /// A page as every page must be, whatever it shows.
     #[track_caller]
     pub fn page(&self) -> &str {
@@ -91,13 +108,36 @@ fn attribute_names(tag: &str) -> Vec<&str> {
     attributes_of(tag).into_iter().map(|(name, _)| name).collect()
 }
 
+/// The form that a page would send, and whether it is this gateway's page.
+pub struct Sent<'a>(&'a [(&'a str, &'a str)], bool);
+
+/// What our own page sends.
+pub fn ours<'a>(fields: &'a [(&'a str, &'a str)]) -> Option<Sent<'a>> {
+    Some(Sent(fields, true))
+}
+
 impl Bench {
+    /// As a browser with these cookies: goes to `path`, or sends a form there.
+    pub async fn browse(&self, cookies: &str, path: &str, form: Option<Sent<'_>>) -> Answer {
+        let request = Request::builder().uri(path).header(ACCEPT, BROWSER).header(COOKIE, cookies);
+        let Some(Sent(fields, is_ours)) = form else {
+            return self.send(request.body(Body::empty()).expect("a request")).await;
+        };
+        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        let site = if is_ours { "same-origin" } else { "cross-site" };
+        let request = request
+            .method(Method::POST)
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header("sec-fetch-site", site);
+        self.send(request.body(Body::from(body)).expect("a request")).await
+    }
+
     /// As the browser of whoever has the token.
     pub async fn look(&self, path: &str) -> Answer {
         let request = Request::get(path)
             .header(ACCEPT, BROWSER)
             .header(AUTHORIZATION, format!("Bearer {}", self.token))
-            .body(axum::body::Body::empty());
+            .body(Body::empty());
         self.send(request.expect("a request")).await
     }
 }
@@ -167,11 +207,11 @@ async fn refusals_are_pages_for_browsers_and_problems_for_programs() {
     assert!(missing.page().contains("data-problem=\"not-found\""));
     assert!(missing.page().contains("aria-label=\"Sections\""), "whoever is known keeps the navigation");
     assert_eq!(bench.get("/edges/no-such/thing").await.problem(), (404, "not-found".into()));
-    let request = Request::delete("/").header(ACCEPT, BROWSER).body(axum::body::Body::empty());
+    let request = Request::delete("/sign-out").header(ACCEPT, BROWSER).body(Body::empty());
     let answer = bench.send(request.expect("a request")).await;
     assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
     assert!(answer.page().contains("data-problem=\"method-not-allowed\""));
-    assert_eq!(answer.headers[http::header::ALLOW], "GET,HEAD");
+    assert_eq!(answer.headers[http::header::ALLOW], "GET,HEAD,POST");
 }
 
 #[tokio::test]
@@ -186,7 +226,7 @@ async fn files_of_the_page_have_their_hash_as_name_and_are_kept_for_good() {
         .collect();
     assert_eq!(files.len(), 3, "{files:?}");
     for path in files {
-        let file = bench.send(Request::get(&path).body(axum::body::Body::empty()).expect("a request")).await;
+        let file = bench.send(Request::get(&path).body(Body::empty()).expect("a request")).await;
         assert_eq!(file.status, StatusCode::OK, "{path} needs no credentials");
         assert_eq!(file.headers[CACHE_CONTROL], "public, max-age=31536000, immutable");
         assert!(!file.headers[CONTENT_TYPE].is_empty() && !file.body.is_empty());

@@ -1,0 +1,221 @@
+//! Forms: taking them in, and showing them again with what was wrong.
+//!
+//! The rules: a form is taken from our own page only, also where nobody is signed in yet, so that no other site's page
+//! signs a browser in or sets a gateway up; and a password that was typed is never shown again.
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use axum::extract::rejection::FormRejection;
+use axum::extract::{FromRequest, Request};
+use http::StatusCode;
+use maud::{Markup, html};
+use serde::de::DeserializeOwned;
+
+use super::parts::{Tone, notice};
+use crate::http::ApiState;
+use crate::http::guard;
+use crate::http::problem::{Code, Problem, Result};
+
+/// What our own page sent.
+#[derive(Debug)]
+pub struct Form<T>(pub T);
+
+impl<T: DeserializeOwned + Send> FromRequest<Arc<ApiState>> for Form<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &Arc<ApiState>) -> Result<Self> {
+        let peer = request.extensions().get().copied();
+        let peer = peer.ok_or_else(|| Problem::internal("the listener named no peer"))?;
+        guard::from_our_page(state, request.uri(), request.headers(), peer)?;
+        let form: std::result::Result<_, FormRejection> = axum::Form::from_request(request, state).await;
+        form.map(|axum::Form(form)| Self(form)).map_err(|rejection| {
+            let code = match rejection.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => Code::BodyTooLarge,
+                StatusCode::UNSUPPORTED_MEDIA_TYPE => Code::UnsupportedMediaType,
+                _ => Code::InvalidField,
+            };
+            Problem::new(code, rejection.body_text())
+        })
+    }
+}
+
+/// Why a form is shown again.
+#[derive(Debug, Default)]
+pub struct Wrong {
+    /// Of the answer.
+    pub status: StatusCode,
+    /// What to do about it, and in which field.
+    said: Option<(Option<&'static str>, String)>,
+}
+
+impl Wrong {
+    /// Something in this field.
+    pub fn field(field: &'static str, sentence: impl Display) -> Self {
+        let said = Some((Some(field), super::refusal::sentence(&sentence.to_string())));
+        Self { status: StatusCode::UNPROCESSABLE_ENTITY, said }
+    }
+
+    /// What the gateway refused, told beside the field that `field` finds for it.
+    pub fn refused(problem: &Problem, field: impl FnOnce(Code) -> Option<&'static str>) -> Self {
+        let sentence = super::refusal::sentence(problem.detail());
+        Self { status: problem.code().status(), said: Some((field(problem.code()), sentence)) }
+    }
+
+    /// On top of the form.
+    pub fn show(&self) -> Markup {
+        html! {
+            @if let Some((field, sentence)) = &self.said {
+                @match field {
+                    Some(field) => (notice(Tone::Problem, &html! { a href={ "#" (field) } { (sentence) } })),
+                    None => (notice(Tone::Problem, &html! { (sentence) })),
+                }
+            }
+        }
+    }
+
+    fn of(&self, field: &str) -> Option<&str> {
+        self.said.as_ref().filter(|(wrong, _)| *wrong == Some(field)).map(|(_, sentence)| sentence.as_str())
+    }
+}
+
+/// What is typed into a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A line.
+    Text,
+    /// A password: hidden, and empty when it is shown again.
+    Password,
+    /// A whole number within these bounds.
+    Number(u32, u32),
+    /// Lines.
+    Lines,
+}
+
+/// A labelled field of a form. Its name is also its id.
+#[must_use]
+pub struct Field<'a> {
+    name: &'static str,
+    label: &'a str,
+    kind: Kind,
+    value: &'a str,
+    hint: Option<&'a str>,
+    autocomplete: &'a str,
+    required: bool,
+    first: bool,
+    /// Most characters.
+    most: Option<usize>,
+}
+
+impl<'a> Field<'a> {
+    /// An empty field.
+    pub fn new(kind: Kind, name: &'static str, label: &'a str) -> Self {
+        let (value, hint, autocomplete) = ("", None, "off");
+        Self { name, label, kind, value, hint, autocomplete, required: false, first: false, most: None }
+    }
+
+    /// With what was typed before.
+    pub fn value(self, value: &'a str) -> Self {
+        Self { value, ..self }
+    }
+
+    /// With a sentence below its label.
+    pub fn hint(self, hint: &'a str) -> Self {
+        Self { hint: Some(hint), ..self }
+    }
+
+    /// What a password manager may fill in (HTML, section 4.10.18.7).
+    pub fn autocomplete(self, autocomplete: &'a str) -> Self {
+        Self { autocomplete, ..self }
+    }
+
+    /// It must not be empty.
+    pub fn required(self) -> Self {
+        Self { required: true, ..self }
+    }
+
+    /// Where the cursor is at first.
+    pub fn first(self) -> Self {
+        Self { first: true, ..self }
+    }
+
+    /// Most characters that can be typed.
+    pub fn most(self, characters: usize) -> Self {
+        Self { most: Some(characters), ..self }
+    }
+
+    /// The field, with what is wrong with it.
+    pub fn show(&self, wrong: &Wrong) -> Markup {
+        let error = wrong.of(self.name);
+        let ids = [self.hint.map(|_| "hint"), error.map(|_| "error")];
+        let described: Vec<_> = ids.iter().flatten().map(|kind| format!("{}-{kind}", self.name)).collect();
+        let described = Some(described.join(" ")).filter(|ids| !ids.is_empty());
+        let invalid = error.map(|_| "true");
+        let (kind, least_and_most) = match self.kind {
+            Kind::Text => ("text", None),
+            Kind::Password => ("password", None),
+            Kind::Number(least, most) => ("number", Some((least, most))),
+            Kind::Lines => ("", None),
+        };
+        let value = if self.kind == Kind::Password { "" } else { self.value };
+        html! {
+            div .field {
+                label for=(self.name) { (self.label) @if !self.required { span .muted { " (optional)" } } }
+                @if let Some(hint) = self.hint { p .hint #{ (self.name) "-hint" } { (hint) } }
+                @if self.kind == Kind::Lines {
+                    textarea #(self.name) name=(self.name) rows="10" required[self.required] autofocus[self.first]
+                        autocomplete="off" autocapitalize="none" spellcheck="false" aria-invalid=[invalid]
+                        aria-describedby=[&described] { "\n" (value) }
+                } @else {
+                    input #(self.name) type=(kind) name=(self.name) value=(value) required[self.required]
+                        autofocus[self.first] autocomplete=(self.autocomplete) autocapitalize="none"
+                        spellcheck="false" maxlength=[self.most] min=[least_and_most.map(|(least, _)| least)]
+                        max=[least_and_most.map(|(_, most)| most)] aria-invalid=[invalid]
+                        aria-describedby=[&described];
+                }
+                @if let Some(error) = error { p .error #{ (self.name) "-error" } { (error) } }
+            }
+        }
+    }
+}
+
+/// A box to tick.
+pub fn tick(name: &str, label: &str, hint: &str, ticked: bool) -> Markup {
+    html! {
+        label .check {
+            input type="checkbox" name=(name) value="yes" checked[ticked];
+            span { strong { (label) } span .hint { (hint) } }
+        }
+    }
+}
+
+/// A page that asks before something is done that can't be taken back. The script shows it in a dialog where a link to
+/// it has `data-confirm`.
+pub struct Confirmation<'a> {
+    /// The question.
+    pub title: &'a str,
+    /// What will happen.
+    pub body: Markup,
+    /// On the button.
+    pub verb: &'a str,
+    /// Where the form goes.
+    pub action: &'a str,
+    /// Where those go who think better of it.
+    pub back: &'a str,
+}
+
+impl Confirmation<'_> {
+    /// The question as a part of its page.
+    pub fn show(&self) -> Markup {
+        html! {
+            section .confirmation data-confirmation {
+                h1 { (self.title) }
+                (self.body)
+                form .actions method="post" action=(self.action) {
+                    button .danger { (self.verb) }
+                    a .button href=(self.back) data-cancel { "Cancel" }
+                }
+            }
+        }
+    }
+}
