@@ -8,8 +8,10 @@
 //! | [`people`] | what is durable of operators: users, sessions, API tokens, SSH keys |
 //! | [`tunnel`] | the life of one edge's tunnel |
 //! | [`instances`] | the agents of one edge: who is live, who is one too many |
+//! | [`list`] | lists of edges |
 //! | [`refusal`] | what is refused, and why |
 //! | [`registry`] | all edges, their durable changes, and the index of deadlines |
+//! | [`version`] | what a change may depend on |
 //! | [`view`] | what the admin API shows of them |
 //!
 //! `now` and randomness come in as arguments; commands go out as values, and [`crate::tunnels`] runs them.
@@ -22,10 +24,12 @@ pub mod authority;
 pub mod edge;
 pub mod event;
 pub mod instances;
+pub mod list;
 pub mod people;
 pub mod refusal;
 pub mod registry;
 pub mod tunnel;
+pub mod version;
 pub mod view;
 
 /// The two clocks at one moment.

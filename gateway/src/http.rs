@@ -6,6 +6,7 @@
 //! | [`operation`], [`guard`] | what can be asked and who may: one table, and the check in front of every handler |
 //! | [`openapi`] | the table as a document for programs |
 //! | [`cookie`], [`origin`] | the cookie of a session, and whether our own page sent it |
+//! | [`conditional`], [`idempotency`], [`paging`] | what operations have in common: `if-match`, keys of requests, pages |
 //! | [`credentials`] | what goes wrong with operators' credentials, as problems |
 //! | [`listener`] | the port itself: TLS and plain HTTP, limits, an orderly end |
 //! | [`connection`] | the connection under HTTP, which an upgraded stream gets back |
@@ -23,16 +24,19 @@ mod admin;
 mod body;
 mod check_in;
 mod commands;
+mod conditional;
 pub mod connection;
 mod cookie;
 mod credentials;
 mod guard;
+mod idempotency;
 pub mod listener;
 mod offer;
 mod openapi;
 pub mod operation;
 mod origin;
 mod page;
+mod paging;
 pub mod peer;
 pub mod problem;
 mod proxy;
@@ -123,7 +127,7 @@ pub fn operations() -> Vec<Operation> {
         .header(wire::check_in::INSTANCE_HEADER, INSTANCE_ID)
         .takes_bytes("application/gzip")
         .answers_nothing(204)
-        .fails(&[Code::StoreFailed, Code::StoreFull]),
+        .fails(&[Code::Busy, Code::StoreFailed, Code::StoreFull]),
         every(
             "service.proxy",
             PROXY,

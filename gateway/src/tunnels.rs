@@ -5,7 +5,7 @@
 //! store and links. No lock is held anywhere while the store or a peer is awaited, and the task itself never waits for
 //! either: commits run beside it and come back as events.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
@@ -25,10 +25,15 @@ use tokio::time::timeout;
 use crate::domain::Now;
 use crate::domain::authority::Reach;
 use crate::domain::edge::{Records, Settings, Timestamp};
+use crate::domain::list::{self, Found};
+pub use crate::domain::list::{Cursor, EdgeQuery};
 pub use crate::domain::refusal::{AdminError, CheckInRefusal, OpenError};
-use crate::domain::registry::{self, Census, Command, Decision, Event, Registry, Request, Ticket, Token};
-pub use crate::domain::registry::{Admitted, Origin, Terms};
+use crate::domain::registry::{
+    self, Census, Command, Decision, Event, Fresh, Registry, Request, Ticket, Token,
+};
+pub use crate::domain::registry::{Admitted, Like, Origin, Terms};
 use crate::domain::tunnel::{self, LinkId, WaiterId};
+use crate::domain::version::{Condition, Version};
 use crate::domain::view;
 use crate::link::{Closer, Hold, Link, OpenFailure, Stream};
 use crate::store::{SnapshotBlob, Store, StoreError};
@@ -82,21 +87,6 @@ pub struct NewOffer {
     pub expires_at: Timestamp,
 }
 
-/// Which edges `GET /api/v1/edges` lists.
-#[derive(Clone, Debug)]
-pub struct EdgeQuery {
-    /// Only those that whoever asks may see.
-    pub reach: Reach,
-    /// Part of a name or a whole tag.
-    pub text: Option<String>,
-    /// Only those with this status.
-    pub status: Option<admin::EdgeStatus>,
-    /// Only names after this one.
-    pub after: Option<EdgeName>,
-    /// At most so many.
-    pub limit: usize,
-}
-
 /// How it all stands at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Measure {
@@ -133,6 +123,7 @@ pub struct Tunnels {
     next_waiter: Arc<AtomicU64>,
     live: Arc<AtomicUsize>,
     telemetry: Telemetry,
+    condition: Condition,
 }
 
 impl std::fmt::Debug for Tunnels {
@@ -172,7 +163,14 @@ impl Tunnels {
         let task =
             task::Task::new(registry, Arc::clone(&store), ended, (Arc::clone(&live), telemetry.clone()));
         tokio::spawn(task.run(inbox));
-        Self { questions, returns, store, next_waiter: Arc::default(), live, telemetry }
+        let condition = Condition::None;
+        Self { questions, returns, store, next_waiter: Arc::default(), live, telemetry, condition }
+    }
+
+    /// A handle whose changes of what is there are made on this condition, or refused as stale. It is checked in the step
+    /// that begins the change.
+    pub fn provided(&self, condition: Condition) -> Self {
+        Self { condition, ..self.clone() }
     }
 
     /// Answers a check-in.
@@ -221,21 +219,51 @@ impl Tunnels {
         Ok(created)
     }
 
-    /// A page of edges in order of name.
+    /// Creates many edges that are alike, in one commit; durable before it returns. Also returns the names that were taken,
+    /// which are not among them.
+    pub async fn create_edges(
+        &self,
+        names: Vec<EdgeName>,
+        like: Like,
+    ) -> Result<(Vec<NewEdge>, Vec<EdgeName>), AdminError> {
+        let new = |name| NewEdge { endpoint: EndpointId::random(), name, key: EdgeKey::random() };
+        let mut created: Vec<_> = names.into_iter().map(new).collect();
+        let fresh =
+            |new: &NewEdge| Fresh { name: new.name.clone(), endpoint: new.endpoint, key: new.key.digest() };
+        let edges = created.iter().map(fresh).collect();
+        let taken = self
+            .event(
+                |token| Event::CreateMany { token, edges, like },
+                |task, token, reply| {
+                    task.enrolments.insert(token, reply);
+                },
+            )
+            .await?;
+        let refused: HashSet<_> = taken.iter().collect();
+        created.retain(|new| !refused.contains(&new.name));
+        Ok((created, taken))
+    }
+
+    /// A page of edges.
     pub async fn edges(&self, query: EdgeQuery) -> admin::EdgePage {
-        self.ask(move |task, now| {
-            let registry = &task.registry;
-            let mut found = registry
-                .edges_after(query.after.as_ref())
-                .filter(|edge| query.reach.covers(&edge.record.tags))
-                .filter(|edge| query.text.as_deref().is_none_or(|text| matches(&edge.record, text)))
-                .filter(|edge| query.status.is_none_or(|status| view::status(registry, edge, now) == status));
-            let edges: Vec<_> =
-                found.by_ref().take(query.limit).map(|edge| view::edge(registry, edge, now)).collect();
-            let next = found.next().and(edges.last()).map(|edge| edge.name.clone());
-            admin::EdgePage { edges, next }
-        })
-        .await
+        let query = Arc::new(query);
+        let mut found = Found::default();
+        let mut from = None;
+        loop {
+            let query = Arc::clone(&query);
+            let (more, last) =
+                self.ask(move |task, now| list::look(&task.registry, &query, from.as_ref(), now)).await;
+            found.add(more);
+            if last.is_none() {
+                break;
+            }
+            from = last;
+        }
+        let Found { rows, counts, total } = found;
+        let (rows, more) = query.page(rows);
+        let (edges, last) = self.ask(move |task, now| query.show(&task.registry, rows, now)).await;
+        let next = last.filter(|_| more).map(|cursor| cursor.to_string());
+        admin::EdgePage { edges, next, total, counts }
     }
 
     /// Those of these names that there are within `reach`, in the order of the names.
@@ -256,6 +284,16 @@ impl Tunnels {
         self.ask(move |task, now| Ok(view::edge(&task.registry, task.registry.edge(&name)?, now))).await
     }
 
+    /// One edge with the version of its record, for [`Self::provided`].
+    pub async fn edge_with_version(&self, name: &EdgeName) -> Result<(admin::Edge, Version), AdminError> {
+        let name = name.clone();
+        self.ask(move |task, now| {
+            let edge = task.registry.edge(&name)?;
+            Ok((view::edge(&task.registry, edge, now), Version::of(&edge.record)))
+        })
+        .await
+    }
+
     /// Whether there is such an edge within `reach`.
     pub async fn reaches(&self, name: &EdgeName, reach: Reach) -> bool {
         let name = name.clone();
@@ -268,10 +306,10 @@ impl Tunnels {
         &self,
         name: &EdgeName,
         change: admin::ChangeEdge,
-    ) -> Result<admin::Edge, AdminError> {
+    ) -> Result<(admin::Edge, Version), AdminError> {
         let renamed = change.name.clone().unwrap_or_else(|| name.clone());
         self.change(Request::Update { edge: name.clone(), change }).await?;
-        self.edge(&renamed).await
+        self.edge_with_version(&renamed).await
     }
 
     /// Frees the binding and closes the tunnel; durable before it returns.
@@ -536,8 +574,9 @@ impl Tunnels {
     }
 
     async fn change(&self, request: Request) -> Result<(), AdminError> {
+        let condition = self.condition.clone();
         self.event(
-            |token| Event::Change { token, request },
+            |token| Event::Change { token, condition, request },
             |task, token, reply| {
                 task.changes.insert(token, reply);
             },
@@ -610,10 +649,6 @@ impl Drop for GiveUp<'_> {
 
 fn now() -> Now {
     Now { instant: Instant::now(), wall: Timestamp::from(SystemTime::now()) }
-}
-
-fn matches(record: &crate::domain::edge::EdgeRecord, text: &str) -> bool {
-    record.name.as_str().contains(text) || record.tags.iter().any(|tag| tag == text)
 }
 
 /// The decision as it goes over the wire.

@@ -25,6 +25,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::access::Target;
+use super::edge::percent_encode;
 use super::exit::CliError;
 use super::transport::{Transport, Upgraded};
 
@@ -34,6 +35,9 @@ const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest JSON answer: a snapshot has at most 8 MiB.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
+
+/// Items of a list that are asked for at a time: as many as the gateway gives.
+pub const PAGE: usize = 500;
 
 /// A gateway, and how it is reached and recognised. Cheap to clone.
 #[derive(Clone)]
@@ -102,6 +106,27 @@ impl Client {
     ) -> Result<A, CliError> {
         let late = || self.unreachable(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()));
         timeout(ANSWER_TIMEOUT, self.call_patiently(method, path, body)).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// Asks for every page of a list. `path` has a query already; `take` keeps a page and tells its `next`.
+    pub async fn pages<A: DeserializeOwned>(
+        &self,
+        path: &str,
+        mut take: impl FnMut(A) -> Option<String>,
+    ) -> Result<(), CliError> {
+        let mut after: Option<String> = None;
+        loop {
+            let path = match &after {
+                Some(after) => format!("{path}&after={}", percent_encode(after)),
+                None => path.to_owned(),
+            };
+            let next = take(self.call(Method::GET, &path, NOTHING).await?);
+            // A page that does not move on would be asked for again for ever.
+            if next.is_none() || next == after {
+                return Ok(());
+            }
+            after = next;
+        }
     }
 
     /// Asks for JSON that the gateway has to wait for: it bounds the time itself, by the edge's interval.

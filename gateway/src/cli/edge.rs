@@ -17,7 +17,7 @@ use shared::terminal::Text;
 use shared::wire::admin::{Edge, EdgeCreated, EdgePage, StoredSnapshot, Tunnel};
 
 use super::access::How;
-use super::client::{Client, NOTHING};
+use super::client::{Client, NOTHING, PAGE};
 use super::exit::{CliError, complain};
 use super::offer::OfferArgs;
 use super::output::{confirm, done, print};
@@ -27,8 +27,6 @@ use create::Create;
 use wait::Open;
 
 const PATH: &str = "/api/v1/edges";
-/// Edges asked for at a time.
-const PAGE: usize = 500;
 
 /// `tidegate edge`.
 #[derive(Args, Debug)]
@@ -171,7 +169,7 @@ fn tunnel_shown(tunnel: &Tunnel) -> Text {
 impl List {
     async fn run(self) -> Result<(), CliError> {
         let client = self.how.access.client()?;
-        let page = EdgePage { edges: pages(&client, &self.path()).await?, next: None };
+        let page = EdgePage { edges: pages(&client, &self.path()).await?, ..EdgePage::default() };
         print(self.how.output, &page, |page| view::listed(&page.edges))
     }
 
@@ -199,17 +197,12 @@ fn first_page() -> String {
 /// What is on the page at `path` and all that follow it.
 async fn pages(client: &Client, path: &str) -> Result<Vec<Edge>, CliError> {
     let mut edges = Vec::new();
-    let mut after: Option<EdgeName> = None;
-    loop {
-        let path = after.as_ref().map_or_else(|| path.to_owned(), |after| format!("{path}&after={after}"));
-        let page: EdgePage = client.call(Method::GET, &path, NOTHING).await?;
+    let take = |page: EdgePage| {
         edges.extend(page.edges);
-        match page.next {
-            // A page that does not move on would be asked for again for ever.
-            Some(next) if after.as_ref() < Some(&next) => after = Some(next),
-            Some(_) | None => return Ok(edges),
-        }
-    }
+        page.next
+    };
+    client.pages(path, take).await?;
+    Ok(edges)
 }
 
 impl Farewell {
@@ -240,7 +233,7 @@ impl Farewell {
 }
 
 /// Everything but letters, digits and `-._~` as in RFC 3986, section 2.3.
-fn percent_encode(text: &str) -> String {
+pub(super) fn percent_encode(text: &str) -> String {
     text.bytes().fold(String::new(), |mut encoded, byte| {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             encoded.push(char::from(byte));

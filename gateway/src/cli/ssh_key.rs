@@ -13,7 +13,7 @@ use shared::wire::admin::{AddSshKey, SshKey, SshKeyList};
 use uuid::Uuid;
 
 use super::access::How;
-use super::client::NOTHING;
+use super::client::{NOTHING, PAGE};
 use super::exit::CliError;
 use super::output::{done, print};
 use crate::access::{OperatorKey, OperatorKeyError};
@@ -69,7 +69,12 @@ impl SshKeyArgs {
                 print(how.output, &added, |added| listed(std::slice::from_ref(added)))
             }
             SshKeyCommand::List { how } => {
-                let list: SshKeyList = how.access.client()?.call(Method::GET, PATH, NOTHING).await?;
+                let mut list = SshKeyList { ssh_keys: Vec::new(), next: None };
+                let take = |page: SshKeyList| {
+                    list.ssh_keys.extend(page.ssh_keys);
+                    page.next
+                };
+                how.access.client()?.pages(&format!("{PATH}?limit={PAGE}"), take).await?;
                 print(how.output, &list, |list| listed(&list.ssh_keys))
             }
             SshKeyCommand::Remove { id, how } => {

@@ -7,7 +7,7 @@ use shared::wire::admin::{CreateToken, Token, TokenCreated, TokenList};
 use uuid::Uuid;
 
 use super::access::How;
-use super::client::NOTHING;
+use super::client::{NOTHING, PAGE};
 use super::exit::{CliError, complain};
 use super::output::{Format, done, print};
 
@@ -57,7 +57,12 @@ impl TokenArgs {
                 print(how.output, &made, |made| Text::lines(&format!("{}\n", made.token)))
             }
             TokenCommand::List { how } => {
-                let list: TokenList = how.access.client()?.call(Method::GET, PATH, NOTHING).await?;
+                let mut list = TokenList { tokens: Vec::new(), next: None };
+                let take = |page: TokenList| {
+                    list.tokens.extend(page.tokens);
+                    page.next
+                };
+                how.access.client()?.pages(&format!("{PATH}?limit={PAGE}"), take).await?;
                 print(how.output, &list, |list| listed(&list.tokens))
             }
             TokenCommand::Revoke { id, how } => {

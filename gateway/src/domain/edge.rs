@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::people::{ApiToken, Session, SshKey, User};
 
 /// Milliseconds since 1970 by the wall clock: for people and records, never for deadlines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
@@ -41,7 +41,7 @@ impl fmt::Display for Timestamp {
 }
 
 /// The record of one remote site.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EdgeRecord {
     /// Public id; never changes.
     pub endpoint: EndpointId,
@@ -67,7 +67,7 @@ pub struct EdgeRecord {
 
 /// By this a stock SSH client may log in in the place of an agent, as often as it likes until the key expires. The key
 /// itself is shown once and never kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StockKey {
     /// SHA-256 of the public key, as `ssh-keygen -l` prints it.
     pub fingerprint: HostKeyFingerprint,
@@ -78,7 +78,7 @@ pub struct StockKey {
 }
 
 /// What an operator sets for the whole gateway while it runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Settings {
     /// Check-in interval.
     pub interval: Duration,

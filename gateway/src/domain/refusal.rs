@@ -76,6 +76,11 @@ pub enum AdminError {
     /// 422: a value is out of its bounds.
     #[error("{0}")]
     Invalid(String),
+    /// 412: somebody else changed it meanwhile.
+    #[error(
+        "this was changed since you read it; read it again, look whether your change still fits, and send its new etag as if-match"
+    )]
+    Stale,
     /// 404: it was never taken.
     #[error("there is no snapshot of this edge yet; take one with POST")]
     NoSnapshot,

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 pub use census::Census;
-pub use messages::{Admitted, Command, Decision, Event, Origin, Request, Ticket, Token};
+pub use messages::{Admitted, Command, Decision, Event, Fresh, Like, Origin, Request, Ticket, Token};
 use shared::fingerprint::HostKeyFingerprint;
 use shared::id::{EdgeName, EndpointId, KeyDigest, ServiceName};
 use shared::tunnel::control::ToAgent;
@@ -26,6 +26,7 @@ use super::edge::{EdgeRecord, Records, Settings, Timestamp};
 use super::instances::{Instances, Rule};
 use super::refusal::{AdminError, CheckInRefusal};
 use super::tunnel::{self, LinkId, Tunnel, WaiterId};
+use super::version::Condition;
 pub use check_in::fresh_login;
 pub use stock::{OneTime, Terms};
 
@@ -98,7 +99,7 @@ pub struct Registry {
     /// deletes them with it, so that no name is ever stored twice.
     ghosts: HashMap<EdgeName, Vec<EndpointId>>,
     settings_busy: bool,
-    settings_parked: VecDeque<(Token, admin::Settings)>,
+    settings_parked: VecDeque<(Token, Condition, admin::Settings)>,
     seen: HashMap<EndpointId, Timestamp>,
     draining: bool,
     next: u64,
@@ -147,7 +148,8 @@ impl Registry {
             Event::CheckIn { token, who, body, origin } => {
                 self.check_in(check_in::Question { token, who, body, origin }, now, rng, out);
             }
-            Event::Change { token, request } => self.change(token, request, now, out),
+            Event::Change { token, condition, request } => self.change(token, condition, request, now, out),
+            Event::CreateMany { token, edges, like } => self.create_many(token, edges, like, now, out),
             Event::Committed { ticket, result } => {
                 let parked = self.committed(ticket, result, now, out);
                 for event in parked {
@@ -203,6 +205,11 @@ impl Registry {
     /// The edge of this name.
     pub fn edge(&self, name: &EdgeName) -> Result<&Edge, AdminError> {
         Ok(&self.edges[&self.endpoint(name)?])
+    }
+
+    /// The edge with this id, unless it is being deleted.
+    pub fn edge_of(&self, endpoint: EndpointId) -> Option<&Edge> {
+        self.edges.get(&endpoint).filter(|edge| !edge.leaving)
     }
 
     /// All edges in order of name, from the first after `after`.

@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use super::openapi;
 use super::operation::{Needs, Operation, delete, get, patch, post};
+use super::paging::{ByAge, PageQuery};
 use super::problem::Code;
 use super::stream::OPENING;
 use crate::domain::authority::Role;
@@ -47,32 +48,51 @@ pub fn operations() -> Vec<Operation> {
     const BACKUP: &str = "/api/v1/backup";
     const OPENAPI: &str = "/api/v1/openapi.json";
     vec![
-        get("edge.list", EDGES, Edges(Viewer), edges::list, "Lists edges in order of name")
+        get("edge.list", EDGES, Edges(Viewer), edges::list, "Lists edges")
             .query::<edges::ListQuery>()
-            .answers::<wire::EdgePage>(200),
+            .answers::<wire::EdgePage>(200)
+            .more("`tag` may be given several times: an edge must have all of them."),
         post("edge.create", EDGES, Edges(Admin), edges::create, "Enrols a site")
             .takes::<wire::CreateEdge>(r#"{"name":"shop-17","tags":["berlin"]}"#)
             .answers::<wire::EdgeCreated>(201)
             .answers_header("location", "Where the edge is.")
             .fails(&[Code::EdgeNameTaken, Code::OutOfReach])
             .durable()
+            .once_for_each_key()
             .more("The answer is the only one that shows the edge's key and its join token."),
+        post("edge.create-many", wire::BULK_EDGES, Edges(Admin), edges::create_many, "Enrols many sites at once")
+            .takes::<wire::CreateEdges>(r#"{"names":["shop-18","shop-19"],"tags":["berlin"]}"#)
+            .body_of(edges::BULK_BODY)
+            .answers::<wire::EdgesCreated>(200)
+            .fails(&[Code::OutOfReach])
+            .durable()
+            .once_for_each_key()
+            .more(
+                "Names that are none or are taken are refused, each with its reason; all others are edges when the \
+                 answer comes, or none is. The answer is the only one that shows their join tokens.",
+            ),
         get("edge.show", EDGE, Edge(Viewer), edges::show, "Shows one edge")
-            .answers::<wire::Edge>(200),
+            .answers::<wire::Edge>(200)
+            .answers_etag(),
         patch("edge.change", EDGE, Edge(Admin), edges::change, "Changes an edge's name, tags or settings")
             .takes::<wire::ChangeEdge>(r#"{"idle_timeout_s":600}"#)
             .answers::<wire::Edge>(200)
+            .answers_etag()
             .fails(&[Code::EdgeNameTaken, Code::OutOfReach])
+            .heeds_if_match()
             .durable(),
         delete("edge.delete", EDGE, Edge(Admin), edges::delete, "Revokes an edge's key and closes its tunnel")
             .answers_nothing(204)
+            .heeds_if_match()
             .durable(),
         post("edge.dissociate", DISSOCIATE, Edge(Admin), edges::dissociate, "Frees an edge from its agent")
             .answers_nothing(204)
+            .heeds_if_match()
             .durable()
             .more("The next agent with the edge's join token is bound."),
         post("edge.rotate", ROTATE, Edge(Admin), edges::rotate, "Gives an edge a new key and join token")
             .answers::<wire::EdgeCreated>(200)
+            .heeds_if_match()
             .durable()
             .more("The old join token is worth nothing from then on, and the edge is free for the next agent."),
         get("tunnel.show", TUNNEL, Edge(Viewer), edges::tunnel, "Shows the state of an edge's tunnel")
@@ -87,6 +107,7 @@ pub fn operations() -> Vec<Operation> {
             .takes::<wire::CreateOffer>(r#"{"services":[{"name":"web","target":"localhost:8080"}]}"#)
             .answers::<wire::OfferCreated>(201)
             .durable()
+            .once_for_each_key()
             .more("The answer is the only one that shows them. They take the place of those that there were."),
         delete("offer.revoke", OFFER, Edge(Admin), offers::revoke, "Takes such credentials back")
             .answers_nothing(204)
@@ -108,18 +129,23 @@ pub fn operations() -> Vec<Operation> {
         get("status.series", SERIES, Gateway(Viewer), status::series, "How it was during the last hour")
             .answers::<wire::StatusSeries>(200),
         get("settings.show", SETTINGS, Edges(Viewer), settings::show, "Shows the settings")
-            .answers::<wire::Settings>(200),
+            .answers::<wire::Settings>(200)
+            .answers_etag(),
         patch("settings.change", SETTINGS, Gateway(Admin), settings::change, "Changes settings")
             .takes::<wire::Settings>(r#"{"interval_s":10}"#)
             .answers::<wire::Settings>(200)
+            .answers_etag()
+            .heeds_if_match()
             .durable(),
         get("token.list", TOKENS, Gateway(Admin), tokens::list, "Lists API tokens")
+            .query::<PageQuery<ByAge>>()
             .answers::<wire::TokenList>(200),
         post("token.create", TOKENS, Gateway(Admin), tokens::create, "Makes an API token")
             .takes::<wire::CreateToken>(r#"{"label":"nightly script"}"#)
             .answers::<wire::TokenCreated>(201)
             .fails(&[Code::TooManyTokens])
             .durable()
+            .once_for_each_key()
             .more("The answer is the only one that shows the token."),
         delete("token.revoke", TOKEN, Gateway(Admin), tokens::revoke, "Revokes an API token")
             .part::<Uuid>("token")
@@ -127,12 +153,14 @@ pub fn operations() -> Vec<Operation> {
             .fails(&[Code::TokenNotFound, Code::LastToken])
             .durable(),
         get("ssh-key.list", SSH_KEYS, Gateway(Admin), ssh_keys::list, "Lists operators' SSH keys")
+            .query::<PageQuery<ByAge>>()
             .answers::<wire::SshKeyList>(200),
         post("ssh-key.add", SSH_KEYS, Gateway(Admin), ssh_keys::add, "Lets the owner of an SSH key in")
             .takes::<wire::AddSshKey>(r#"{"label":"ada","public_key":"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI..."}"#)
             .answers::<wire::SshKey>(201)
             .fails(&[Code::SshKeyExists, Code::TooManySshKeys])
-            .durable(),
+            .durable()
+            .once_for_each_key(),
         delete("ssh-key.remove", SSH_KEY, Gateway(Admin), ssh_keys::remove, "Removes an SSH key")
             .part::<Uuid>("key")
             .answers_nothing(204)

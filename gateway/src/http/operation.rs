@@ -18,7 +18,8 @@ use axum::routing::{MethodFilter, MethodRouter, any, on};
 use http::Method;
 
 use super::guard::{self, Guard};
-use super::{ApiState, MAX_BODY};
+use super::problem::Code;
+use super::{ApiState, MAX_BODY, idempotency};
 use crate::access::Operator;
 use crate::domain::authority::Role;
 pub use description::{Answer, Content, Description, SchemaOf, Takes};
@@ -69,6 +70,8 @@ pub struct Operation {
     pub description: Description,
     /// Largest body, in bytes.
     limit: usize,
+    /// Whether an answer is given again to who shows its key.
+    once: bool,
     route: MethodRouter<Arc<ApiState>>,
 }
 
@@ -80,7 +83,31 @@ impl Operation {
         summary: &'static str,
         route: MethodRouter<Arc<ApiState>>,
     ) -> Self {
-        Self { id, method, path, summary, needs, description: Description::default(), limit: MAX_BODY, route }
+        Self {
+            id,
+            method,
+            path,
+            summary,
+            needs,
+            description: Description::default(),
+            limit: MAX_BODY,
+            once: false,
+            route,
+        }
+    }
+
+    /// Makes something: a request that shows an `idempotency-key` does so once, however often it is sent.
+    pub fn once_for_each_key(mut self) -> Self {
+        self.once = true;
+        let what = "Any text of the client's choice, such as a UUID. The same request with the same key, within 24 hours \
+            and without a restart of the gateway between, is answered as it was the first time, and makes nothing more.";
+        self.description.headers.push((idempotency::KEY, what, false));
+        self.fails(&[
+            Code::IdempotencyKeyInUse,
+            Code::IdempotencyKeyReused,
+            Code::InvalidRequest,
+            Code::BodyTooSlow,
+        ])
     }
 
     /// Whether it is for people, by a browser; the rest is for programs.
@@ -160,6 +187,7 @@ where
 
 /// The router of these operations, each behind its guard.
 pub fn router(operations: Vec<Operation>, state: &Arc<ApiState>) -> Router<Arc<ApiState>> {
+    let memory = idempotency::Memory::default();
     operations.into_iter().fold(Router::new(), |router, operation| {
         let guard = Guard {
             state: Arc::clone(state),
@@ -170,10 +198,12 @@ pub fn router(operations: Vec<Operation>, state: &Arc<ApiState>) -> Router<Arc<A
         };
         let (guard, limit) =
             (from_fn_with_state(guard, guard::admit), DefaultBodyLimit::max(operation.limit));
+        let remembered = from_fn_with_state((memory.clone(), operation.limit), idempotency::once);
+        let route = if operation.once { operation.route.route_layer(remembered) } else { operation.route };
         let route = match operation.method {
-            Some(_) => operation.route.route_layer(guard).route_layer(limit),
+            Some(_) => route.route_layer(guard).route_layer(limit),
             // What takes every method has no route of a single one, which `route_layer` asks for.
-            None => operation.route.layer::<_, Infallible>(guard).layer::<_, Infallible>(limit),
+            None => route.layer::<_, Infallible>(guard).layer::<_, Infallible>(limit),
         };
         router.route(operation.path, route)
     })

@@ -30,9 +30,12 @@
 //! | 409 | `too-many-tokens` | there are as many API tokens as there may be |
 //! | 409 | `ssh-key-exists` | this SSH key is there already |
 //! | 409 | `too-many-ssh-keys` | there are as many SSH keys as there may be |
+//! | 409 | `idempotency-key-in-use` | a request with this key is under way |
+//! | 412 | `stale` | what `if-match` names is not how it is any more |
 //! | 413 | `body-too-large` | the body is larger than this route takes |
 //! | 415 | `unsupported-media-type` | the body is not declared as what this route takes |
 //! | 422 | `invalid-field` | JSON with an unknown field, a missing one, or a value out of its bounds |
+//! | 422 | `idempotency-key-reused` | this key was used for another request |
 //! | 426 | `unsupported-protocol` | the agent speaks a check-in protocol that this gateway does not |
 //! | 426 | `upgrade-required` | a stream needs `connection: upgrade` on HTTP/1.1 |
 //! | 429 | `too-many-attempts` | too many attempts to sign in; `retry-after` says when the next one counts |
@@ -101,9 +104,12 @@ pub enum Code {
     TooManyTokens,
     SshKeyExists,
     TooManySshKeys,
+    IdempotencyKeyInUse,
+    Stale,
     BodyTooLarge,
     UnsupportedMediaType,
     InvalidField,
+    IdempotencyKeyReused,
     UnsupportedProtocol,
     UpgradeRequired,
     TooManyAttempts,
@@ -159,11 +165,18 @@ impl Code {
             Self::TooManyTokens => (S::CONFLICT, "too-many-tokens", "There are too many API tokens"),
             Self::SshKeyExists => (S::CONFLICT, "ssh-key-exists", "This SSH key is there already"),
             Self::TooManySshKeys => (S::CONFLICT, "too-many-ssh-keys", "There are too many SSH keys"),
+            Self::IdempotencyKeyInUse => {
+                (S::CONFLICT, "idempotency-key-in-use", "A request with this key is under way")
+            }
+            Self::Stale => (S::PRECONDITION_FAILED, "stale", "It was changed meanwhile"),
             Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large"),
             Self::UnsupportedMediaType => {
                 (S::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body is of another type")
             }
             Self::InvalidField => (S::UNPROCESSABLE_ENTITY, "invalid-field", "A field is not valid"),
+            Self::IdempotencyKeyReused => {
+                (S::UNPROCESSABLE_ENTITY, "idempotency-key-reused", "This key was used for another request")
+            }
             Self::UnsupportedProtocol => {
                 (S::UPGRADE_REQUIRED, "unsupported-protocol", "The check-in protocol does not fit")
             }
@@ -377,6 +390,7 @@ impl From<AdminError> for Problem {
             AdminError::NoSuchEdge(_) => Self::new(Code::EdgeNotFound, detail),
             AdminError::NameTaken(_) => Self::new(Code::EdgeNameTaken, detail),
             AdminError::Invalid(_) => Self::new(Code::InvalidField, detail),
+            AdminError::Stale => Self::new(Code::Stale, detail),
             AdminError::NoSnapshot => Self::new(Code::SnapshotNotFound, detail),
             AdminError::Busy { retry_after_s } => Self::new(Code::Busy, detail).retry_after_s(retry_after_s),
             AdminError::Store(error) => error.into(),

@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn nothing_to_list_says_what_to_do_next() {
-        let page = EdgePage { edges: vec![], next: None };
+        let page = EdgePage::default();
         assert!(text(&page, false).contains("tidegate edge create NAME"));
         assert!(text(&page, true).lines().all(|line| !line.contains('\r')));
         assert_eq!(text(&page, true).matches("\r\n").count(), text(&page, false).matches('\n').count());

@@ -98,7 +98,7 @@ impl Operating {
         let tunnels = self.streams.tunnels.clone();
         let reach = self.operator.reach.clone();
         tokio::spawn(async move {
-            let query = EdgeQuery { reach, text: None, status: None, after: None, limit: listing::MOST };
+            let query = EdgeQuery::first(reach, listing::MOST);
             let page = tunnels.edges(query).await;
             say(channel, listing::text(&page, terminal), 0).await;
         });

@@ -28,6 +28,7 @@ pub(super) struct Task {
     pub(super) registry: Registry,
     pub(super) check_ins: HashMap<Token, oneshot::Sender<Result<Decision, CheckInRefusal>>>,
     pub(super) changes: HashMap<Token, oneshot::Sender<Result<(), AdminError>>>,
+    pub(super) enrolments: HashMap<Token, oneshot::Sender<Result<Vec<EdgeName>, AdminError>>>,
     pub(super) logins: HashMap<Token, (oneshot::Sender<Option<Admitted>>, Closer)>,
     pub(super) waiters: HashMap<WaiterId, oneshot::Sender<Result<Granted, OpenError>>>,
     links: HashMap<LinkId, Attached>,
@@ -54,6 +55,7 @@ impl Task {
             registry,
             check_ins: HashMap::new(),
             changes: HashMap::new(),
+            enrolments: HashMap::new(),
             logins: HashMap::new(),
             waiters: HashMap::new(),
             links: HashMap::new(),
@@ -132,6 +134,11 @@ impl Task {
             }
             Command::Change { token, answer } => {
                 if let Some(reply) = self.changes.remove(&token) {
+                    let _ = reply.send(answer);
+                }
+            }
+            Command::CreatedMany { token, answer } => {
+                if let Some(reply) = self.enrolments.remove(&token) {
                     let _ = reply.send(answer);
                 }
             }

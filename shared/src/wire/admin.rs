@@ -8,11 +8,15 @@ use super::check_in::Service;
 use crate::fingerprint::{HostKeyFingerprint, TlsFingerprint};
 use crate::id::{EdgeName, EndpointId, InstanceId, ServiceName};
 
+pub use bulk::{BULK_EDGES, CreateEdges, EdgeRefused, EdgesCreated, Enrolled, MAX_BULK};
 pub use event::{CloseCause, EdgeEvent, Event, RESYNC};
+pub use list::{EdgePage, EdgeSort, SortOrder};
 pub use offer::{CreateOffer, OfferCreated, OfferSecret, OfferedService, StandingOffer};
 pub use status::{EdgeCounts, GatewayStatus, Status, StatusPoint, StatusSeries};
 
+mod bulk;
 mod event;
+mod list;
 mod offer;
 mod status;
 
@@ -124,7 +128,7 @@ pub struct StockClient {
 }
 
 /// What the operator wants to know first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum EdgeStatus {
@@ -136,6 +140,21 @@ pub enum EdgeStatus {
     Online,
     /// Checking in, and its tunnel is open.
     TunnelOpen,
+}
+
+impl EdgeStatus {
+    /// All of them, in the order in which lists are sorted by them.
+    pub const ALL: [Self; 4] = [Self::NeverJoined, Self::Offline, Self::Online, Self::TunnelOpen];
+
+    /// As the wire spells it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NeverJoined => "never-joined",
+            Self::Offline => "offline",
+            Self::Online => "online",
+            Self::TunnelOpen => "tunnel-open",
+        }
+    }
 }
 
 /// A second live instance that was refused, on an edge that is no cluster.
@@ -169,17 +188,6 @@ pub struct Instance {
     pub last_seen: String,
     /// What it exposes.
     pub services: Vec<Service>,
-}
-
-/// `GET /api/v1/edges`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct EdgePage {
-    /// In order of name.
-    pub edges: Vec<Edge>,
-    /// `after` of the next page; absent on the last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next: Option<EdgeName>,
 }
 
 /// `PATCH /api/v1/edges/{edge}`: only what is given changes; `null` takes a setting of the edge back.
@@ -326,6 +334,9 @@ pub struct Token {
 pub struct TokenList {
     /// Oldest first.
     pub tokens: Vec<Token>,
+    /// `after` of the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// `POST /api/v1/ssh-keys`.
@@ -361,6 +372,9 @@ pub struct SshKey {
 pub struct SshKeyList {
     /// Oldest first.
     pub ssh_keys: Vec<SshKey>,
+    /// `after` of the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// `GET /api/v1/gateway`: where the gateway is and how to recognise it.

@@ -6,13 +6,14 @@ use std::time::Duration;
 use shared::id::EdgeName;
 use shared::wire::admin;
 
-use super::{BUSY_RETRY_S, Command, Event, MAX_PARKED, Registry, Request, Ticket, Token, news};
+use super::{BUSY_RETRY_S, Command, Event, Fresh, Like, MAX_PARKED, Registry, Request, Ticket, Token, news};
 use crate::domain::Now;
 use crate::domain::authority::checked_tags;
 use crate::domain::edge::{Change, EdgeRecord, Settings};
 use crate::domain::event::What;
 use crate::domain::refusal::{AdminError, CheckInRefusal, StoreError};
 use crate::domain::tunnel;
+use crate::domain::version::Condition;
 
 /// Check-in interval, in seconds: below one is load without use, beyond a day an edge is as good as unreachable.
 const INTERVAL_S: std::ops::RangeInclusive<u32> = 1..=86_400;
@@ -26,6 +27,8 @@ pub(super) enum Pending {
     Bind { record: EdgeRecord },
     /// A new edge.
     Create { token: Token, record: EdgeRecord },
+    /// Many new edges; `taken` are those that are not among them.
+    CreateMany { token: Token, records: Vec<EdgeRecord>, taken: Vec<EdgeName> },
     /// Changed fields of an edge; `renamed` is a name that was reserved for it.
     Update { token: Token, record: EdgeRecord, renamed: Option<EdgeName> },
     /// The binding is freed, perhaps with a new key.
@@ -41,30 +44,26 @@ impl Registry {
         Ticket(self.fresh())
     }
 
-    pub(super) fn change(&mut self, token: Token, request: Request, now: Now, out: &mut Vec<Command>) {
+    pub(super) fn change(
+        &mut self,
+        token: Token,
+        condition: Condition,
+        request: Request,
+        now: Now,
+        out: &mut Vec<Command>,
+    ) {
         let result = match request {
             Request::Create { new, endpoint, key } => {
-                let record = EdgeRecord {
-                    endpoint,
-                    key,
-                    bound: None,
+                let fresh = Fresh { name: new.name, endpoint, key };
+                let like = Like {
                     cluster: new.cluster,
-                    interval: None,
-                    idle_timeout: None,
-                    tags: Vec::new(),
-                    created_at: now.wall,
-                    stock_key: None,
-                    name: new.name,
+                    interval_s: new.interval_s,
+                    idle_timeout_s: new.idle_timeout_s,
+                    tags: new.tags,
                 };
-                let change = admin::ChangeEdge {
-                    tags: Some(new.tags),
-                    interval_s: Some(new.interval_s),
-                    idle_timeout_s: Some(new.idle_timeout_s),
-                    ..Default::default()
-                };
-                self.create(token, record, &change, out)
+                self.create(token, fresh, like, now, out)
             }
-            Request::Settings { change } => self.change_settings(token, change, out),
+            Request::Settings { change } => self.change_settings(token, condition, change, out),
             Request::Update { ref edge, .. }
             | Request::Dissociate { ref edge }
             | Request::Rotate { ref edge, .. }
@@ -72,7 +71,7 @@ impl Registry {
             | Request::RevokeStock { ref edge }
             | Request::Delete { ref edge } => {
                 let edge = edge.clone();
-                self.change_edge(token, &edge, request, now, out)
+                self.change_edge(token, &edge, (condition, request), now, out)
             }
         };
         if let Err(error) = result {
@@ -83,12 +82,13 @@ impl Registry {
     fn create(
         &mut self,
         token: Token,
-        mut record: EdgeRecord,
-        change: &admin::ChangeEdge,
+        fresh: Fresh,
+        like: Like,
+        now: Now,
         out: &mut Vec<Command>,
     ) -> Result<(), AdminError> {
-        self.check_free(&record.name)?;
-        apply(&mut record, change)?;
+        self.check_free(&fresh.name)?;
+        let record = record(like, now)?(fresh);
         self.reserved.insert(record.name.clone());
         let mut batch = self.without_ghosts(&record.name);
         batch.push(Change::PutEdge(record.clone()));
@@ -96,11 +96,41 @@ impl Registry {
         Ok(())
     }
 
+    /// Names that are taken, or reserved by a change under way, are left out: for whoever enrols a thousand sites, the
+    /// one that is there already is no reason to have none.
+    pub(super) fn create_many(
+        &mut self,
+        token: Token,
+        edges: Vec<Fresh>,
+        like: Like,
+        now: Now,
+        out: &mut Vec<Command>,
+    ) {
+        let record = match record(like, now) {
+            Ok(record) => record,
+            Err(error) => return out.push(Command::CreatedMany { token, answer: Err(error) }),
+        };
+        let (free, taken): (Vec<_>, Vec<_>) =
+            edges.into_iter().partition(|fresh| self.check_free(&fresh.name).is_ok());
+        let taken: Vec<_> = taken.into_iter().map(|fresh| fresh.name).collect();
+        if free.is_empty() {
+            return out.push(Command::CreatedMany { token, answer: Ok(taken) });
+        }
+        let records: Vec<_> = free.into_iter().map(record).collect();
+        let mut batch = Vec::with_capacity(records.len());
+        for record in &records {
+            self.reserved.insert(record.name.clone());
+            batch.extend(self.without_ghosts(&record.name));
+            batch.push(Change::PutEdge(record.clone()));
+        }
+        self.commit(Pending::CreateMany { token, records, taken }, batch, out);
+    }
+
     fn change_edge(
         &mut self,
         token: Token,
         name: &EdgeName,
-        request: Request,
+        (condition, request): (Condition, Request),
         now: Now,
         out: &mut Vec<Command>,
     ) -> Result<(), AdminError> {
@@ -110,8 +140,11 @@ impl Registry {
             if edge.parked.len() >= MAX_PARKED {
                 return Err(AdminError::Busy { retry_after_s: BUSY_RETRY_S });
             }
-            edge.parked.push_back(Event::Change { token, request });
+            edge.parked.push_back(Event::Change { token, condition, request });
             return Ok(());
+        }
+        if !condition.admits(&edge.record) {
+            return Err(AdminError::Stale);
         }
         let mut record = edge.record.clone();
         let (pending, batch) = match request {
@@ -181,6 +214,7 @@ impl Registry {
     fn change_settings(
         &mut self,
         token: Token,
+        condition: Condition,
         change: admin::Settings,
         out: &mut Vec<Command>,
     ) -> Result<(), AdminError> {
@@ -188,8 +222,11 @@ impl Registry {
             if self.settings_parked.len() >= MAX_PARKED {
                 return Err(AdminError::Busy { retry_after_s: BUSY_RETRY_S });
             }
-            self.settings_parked.push_back((token, change));
+            self.settings_parked.push_back((token, condition, change));
             return Ok(());
+        }
+        if !condition.admits(&self.settings) {
+            return Err(AdminError::Stale);
         }
         let settings = changed(&self.settings, change)?;
         self.settings_busy = true;
@@ -248,16 +285,16 @@ impl Registry {
                 parked
             }
             Pending::Create { token, record } => {
-                self.reserved.remove(&record.name);
-                if result.is_ok() {
-                    self.ghosts.remove(&record.name);
-                    let endpoint = record.endpoint;
-                    self.insert(record, now);
-                    self.tell(endpoint, What::Created, now, out);
-                } else {
-                    self.ghosts.entry(record.name).or_default().push(record.endpoint);
-                }
+                self.created(record, result.is_ok(), now, out);
                 answer(token, out);
+                VecDeque::new()
+            }
+            Pending::CreateMany { token, records, taken } => {
+                for record in records {
+                    self.created(record, result.is_ok(), now, out);
+                }
+                let answer = result.map(|()| taken).map_err(AdminError::Store);
+                out.push(Command::CreatedMany { token, answer });
                 VecDeque::new()
             }
             Pending::Update { token, record, renamed } => {
@@ -313,9 +350,24 @@ impl Registry {
                 let parked = std::mem::take(&mut self.settings_parked);
                 parked
                     .into_iter()
-                    .map(|(token, change)| Event::Change { token, request: Request::Settings { change } })
+                    .map(|(token, condition, change)| {
+                        let request = Request::Settings { change };
+                        Event::Change { token, condition, request }
+                    })
                     .collect()
             }
+        }
+    }
+
+    fn created(&mut self, record: EdgeRecord, stored: bool, now: Now, out: &mut Vec<Command>) {
+        self.reserved.remove(&record.name);
+        if stored {
+            self.ghosts.remove(&record.name);
+            let endpoint = record.endpoint;
+            self.insert(record, now);
+            self.tell(endpoint, What::Created, now, out);
+        } else {
+            self.ghosts.entry(record.name).or_default().push(record.endpoint);
         }
     }
 
@@ -361,6 +413,26 @@ impl Registry {
         }
         out.push(Command::Publish(news::of(&edge.record, What::Deleted, now)));
     }
+}
+
+/// Makes records of new edges that have this in common, once that is checked.
+fn record(like: Like, now: Now) -> Result<impl Fn(Fresh) -> EdgeRecord, AdminError> {
+    let interval = like.interval_s.map(|s| seconds("interval_s", s, INTERVAL_S)).transpose()?;
+    let idle_timeout =
+        like.idle_timeout_s.map(|s| seconds("idle_timeout_s", s, IDLE_TIMEOUT_S)).transpose()?;
+    let tags = checked_tags(&like.tags).map_err(|error| AdminError::Invalid(error.to_string()))?;
+    Ok(move |Fresh { name, endpoint, key }| EdgeRecord {
+        endpoint,
+        name,
+        key,
+        bound: None,
+        cluster: like.cluster,
+        interval,
+        idle_timeout,
+        tags: tags.clone(),
+        created_at: now.wall,
+        stock_key: None,
+    })
 }
 
 fn apply(record: &mut EdgeRecord, change: &admin::ChangeEdge) -> Result<(), AdminError> {

@@ -12,6 +12,7 @@ use crate::domain::edge::{Change, StockKey};
 use crate::domain::event;
 use crate::domain::refusal::{AdminError, CheckInRefusal, OpenError, StoreError};
 use crate::domain::tunnel::{LinkId, Offer, WaiterId};
+use crate::domain::version::Condition;
 
 /// Refers to whoever waits for an answer; the driver knows who.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,8 +50,19 @@ pub enum Event {
     Change {
         /// Who waits for the answer.
         token: Token,
+        /// On what it depends. What is made anew depends on nothing.
+        condition: Condition,
         /// Which.
         request: Request,
+    },
+    /// Many new edges at once: in one commit those whose names are free.
+    CreateMany {
+        /// Who waits for the answer.
+        token: Token,
+        /// Which; no name twice.
+        edges: Vec<Fresh>,
+        /// What all of them have.
+        like: Like,
     },
     /// The store is done with a commit.
     Committed {
@@ -117,6 +129,30 @@ pub enum Event {
     Drain,
     /// A deadline may have passed.
     Tick,
+}
+
+/// One of many new edges; id and key were drawn by the driver.
+#[derive(Clone, Debug)]
+pub struct Fresh {
+    /// Its name.
+    pub name: EdgeName,
+    /// Its public id.
+    pub endpoint: EndpointId,
+    /// Digest of its key.
+    pub key: KeyDigest,
+}
+
+/// What many new edges have in common.
+#[derive(Clone, Debug, Default)]
+pub struct Like {
+    /// Whether several instances may run with one edge ID.
+    pub cluster: bool,
+    /// As in [`admin::CreateEdge`].
+    pub interval_s: Option<u32>,
+    /// As in [`admin::CreateEdge`].
+    pub idle_timeout_s: Option<u32>,
+    /// As in [`admin::CreateEdge`].
+    pub tags: Vec<String>,
 }
 
 /// A durable change, as an operator asks for it.
@@ -228,6 +264,13 @@ pub enum Command {
         token: Token,
         /// With what.
         answer: Result<(), AdminError>,
+    },
+    /// Answer a request for many new edges.
+    CreatedMany {
+        /// Whose.
+        token: Token,
+        /// The names that were taken; all others are edges now.
+        answer: Result<Vec<EdgeName>, AdminError>,
     },
     /// Answer a login; `None` refuses it.
     LogIn {

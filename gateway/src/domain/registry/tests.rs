@@ -27,6 +27,7 @@ struct Bench {
     events: Vec<event::Event>,
 }
 
+mod enrolment;
 mod news;
 
 impl Bench {
@@ -77,7 +78,7 @@ impl Bench {
 
     fn change(&mut self, request: Request) -> Token {
         let token = self.token();
-        self.handle(Event::Change { token, request });
+        self.handle(Event::Change { token, condition: Condition::None, request });
         token
     }
 

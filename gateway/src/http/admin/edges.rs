@@ -1,41 +1,47 @@
 //! Edges and their tunnels.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, HeaderName, LOCATION};
+use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 use schemars::JsonSchema;
-use serde::Deserialize;
 use shared::fingerprint::HostKeyFingerprint;
 use shared::id::{EdgeId, EdgeName};
 use shared::join_token::JoinToken;
-use shared::wire::admin;
+use shared::wire::admin::{self, EdgeSort, MAX_BULK, SortOrder};
 
 use crate::access::Operator;
 use crate::http::ApiState;
-use crate::http::body::{Json, Path, Query};
+use crate::http::body::{Json, Path};
 use crate::http::commands::commands;
+use crate::http::conditional::{IfMatch, Tagged};
+use crate::http::paging::{self, NO_CURSOR};
 use crate::http::peer::{Arrival, Peer};
 use crate::http::problem::{Code, Problem, Result};
-use crate::tunnels::{EdgeQuery, NewEdge};
+use crate::tunnels::{AdminError, Cursor, EdgeQuery, Like, NewEdge};
 
-/// Edges of a page where the query names no limit.
-const DEFAULT_LIMIT: usize = 100;
-/// Most edges of a page: about 200 KiB of JSON.
-const MAX_LIMIT: usize = 500;
+/// Largest body of [`create_many`]: a thousand names of 63 characters, and their tags.
+pub(super) const BULK_BODY: usize = 128 * 1024;
 
 /// Query of the list.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Default, JsonSchema)]
 pub(super) struct ListQuery {
     /// Part of a name, or a whole tag.
     q: Option<String>,
     /// Only edges with this status.
     status: Option<admin::EdgeStatus>,
-    /// `next` of the page before.
-    after: Option<EdgeName>,
+    /// Only edges with this tag; with all of them, if given several times.
+    tag: Vec<String>,
+    /// What they are sorted by: their name, where it is not given.
+    sort: Option<EdgeSort>,
+    /// Which way: the least first, where it is not given.
+    order: Option<SortOrder>,
+    /// `next` of the page before, in the same order.
+    after: Option<String>,
     /// Edges of a page: 100 where it is not given.
     #[schemars(range(min = 1, max = 500))]
     limit: Option<usize>,
@@ -53,58 +59,167 @@ pub(super) async fn create(
     let edge = state.tunnels.create_edge(new).await?;
     let location = HeaderValue::try_from(format!("/api/v1/edges/{}", edge.name))
         .expect("a DNS label has no character that a header could not have");
-    let created = enrolment(&state, edge, peer, &arrival);
+    let created = MadeFor { state: &state, peer, arrival: &arrival }.enrolment(edge);
     Ok((StatusCode::CREATED, [NO_STORE, (LOCATION, location)], axum::Json(created)).into_response())
 }
 
 /// The answer shows a secret.
 const NO_STORE: (HeaderName, HeaderValue) = (CACHE_CONTROL, HeaderValue::from_static("no-store"));
 
-/// What the agent of this edge needs, for somebody who came as `peer` by `arrival`.
-fn enrolment(state: &ApiState, edge: NewEdge, peer: Peer, arrival: &Arrival) -> admin::EdgeCreated {
-    let api_url = state.public.api_url(peer, arrival);
-    // Over plain HTTP there is no key to pin.
-    let tls_pins = if api_url.starts_with("https://") { state.tls_pins.clone() } else { Vec::new() };
-    let token = JoinToken {
-        api_url,
-        ssh: state.public.ssh(arrival),
-        key: edge.key.clone(),
-        host_keys: state.host_keys.iter().map(HostKeyFingerprint::of).collect(),
-        tls_pins,
-    };
-    let (token, edge_id) = (token.expose(), EdgeId::random());
-    admin::EdgeCreated {
-        name: edge.name,
-        endpoint_id: edge.endpoint,
-        edge_id: edge_id.to_string(),
-        key: edge.key.expose(),
-        commands: commands(&token, &edge_id),
-        join_token: token,
+/// For whom join tokens are made: by what they came, they may be reached.
+struct MadeFor<'a> {
+    state: &'a ApiState,
+    peer: Peer,
+    arrival: &'a Arrival,
+}
+
+impl MadeFor<'_> {
+    /// What the agent of this edge needs, with the ways to start it.
+    fn enrolment(&self, edge: NewEdge) -> admin::EdgeCreated {
+        let (key, id) = (edge.key.expose(), EdgeId::random());
+        let admin::Enrolled { name, endpoint_id, edge_id, join_token } = self.enrolled(edge, &id);
+        let commands = commands(&join_token, &id);
+        admin::EdgeCreated { name, endpoint_id, edge_id, key, commands, join_token }
     }
+
+    fn enrolled(&self, edge: NewEdge, id: &EdgeId) -> admin::Enrolled {
+        let api_url = self.state.public.api_url(self.peer, self.arrival);
+        // Over plain HTTP there is no key to pin.
+        let tls_pins = if api_url.starts_with("https://") { self.state.tls_pins.clone() } else { Vec::new() };
+        let token = JoinToken {
+            api_url,
+            ssh: self.state.public.ssh(self.arrival),
+            key: edge.key,
+            host_keys: self.state.host_keys.iter().map(HostKeyFingerprint::of).collect(),
+            tls_pins,
+        };
+        admin::Enrolled {
+            name: edge.name,
+            endpoint_id: edge.endpoint,
+            edge_id: id.to_string(),
+            join_token: token.expose(),
+        }
+    }
+}
+
+/// `POST /bulk/edges`.
+pub(super) async fn create_many(
+    State(state): State<Arc<ApiState>>,
+    peer: Peer,
+    arrival: Arrival,
+    operator: Operator,
+    Json(new): Json<admin::CreateEdges>,
+) -> Result<Response> {
+    let admin::CreateEdges { names, cluster, interval_s, idle_timeout_s, tags } = new;
+    if !(1..=MAX_BULK).contains(&names.len()) {
+        let detail = format!("names: {} are given; 1 to {MAX_BULK} are possible at once", names.len());
+        return Err(Problem::new(Code::InvalidField, detail));
+    }
+    stays_in_reach(&operator, &tags)?;
+    let mut answer = admin::EdgesCreated::default();
+    let mut good = Vec::with_capacity(names.len());
+    let mut seen = HashSet::new();
+    for name in &names {
+        match name.parse::<EdgeName>() {
+            Err(error) => answer.refused.push(refused(name, Code::InvalidField, format!("it is {error}"))),
+            Ok(_) if !seen.insert(name) => {
+                let detail = "it is in the list more than once, and was taken the first time";
+                answer.refused.push(refused(name, Code::EdgeNameTaken, detail));
+            }
+            Ok(name) => good.push(name),
+        }
+    }
+    let (created, taken) =
+        state.tunnels.create_edges(good, Like { cluster, interval_s, idle_timeout_s, tags }).await?;
+    let taken = taken.into_iter().map(|name| {
+        let error = AdminError::NameTaken(name.clone());
+        refused(name.as_str(), Code::EdgeNameTaken, error.to_string())
+    });
+    answer.refused.extend(taken);
+    let made_for = MadeFor { state: &state, peer, arrival: &arrival };
+    answer.created = created.into_iter().map(|edge| made_for.enrolled(edge, &EdgeId::random())).collect();
+    Ok(([NO_STORE], axum::Json(answer)).into_response())
+}
+
+fn refused(name: &str, code: Code, detail: impl Into<String>) -> admin::EdgeRefused {
+    admin::EdgeRefused { name: name.to_owned(), code: code.name().to_owned(), detail: detail.into() }
 }
 
 /// `GET /edges`.
 pub(super) async fn list(
     State(state): State<Arc<ApiState>>,
     operator: Operator,
-    Query(query): Query<ListQuery>,
+    query: ListQuery,
 ) -> Result<axum::Json<admin::EdgePage>> {
-    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        let detail = format!("limit must be 1 to {MAX_LIMIT}; ask for the next page with after");
-        return Err(Problem::new(Code::InvalidRequest, detail));
-    }
-    let text = query.q.filter(|text| !text.is_empty());
-    let query = EdgeQuery { reach: operator.reach, text, status: query.status, after: query.after, limit };
+    let ListQuery { q, status, tag: tags, sort, order, after, limit } = query;
+    let sort = sort.unwrap_or_default();
+    let no_cursor = || Problem::new(Code::InvalidRequest, NO_CURSOR);
+    let query = EdgeQuery {
+        reach: operator.reach,
+        text: q.filter(|text| !text.is_empty()),
+        status,
+        tags,
+        sort,
+        order: order.unwrap_or_default(),
+        after: after.map(|text| Cursor::parse(&text, sort).ok_or_else(no_cursor)).transpose()?,
+        limit: paging::limit(limit)?,
+    };
     Ok(axum::Json(state.tunnels.edges(query).await))
+}
+
+impl ListQuery {
+    /// By hand, as `tag` may be there more than once.
+    fn read(query: &str) -> std::result::Result<Self, String> {
+        fn once<T>(field: &mut Option<T>, name: &str, value: Option<T>) -> std::result::Result<(), String> {
+            let value = value.ok_or_else(|| format!("{name} has a value that it can't have"))?;
+            field.replace(value).map_or(Ok(()), |_| Err(format!("{name} is given more than once")))
+        }
+        let mut read = Self::default();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            let value = value.as_ref();
+            match name.as_ref() {
+                "q" => once(&mut read.q, "q", Some(value.to_owned()))?,
+                "status" => {
+                    let status = admin::EdgeStatus::ALL.into_iter().find(|status| status.word() == value);
+                    once(&mut read.status, "status", status)?;
+                }
+                "tag" => read.tag.push(value.to_owned()),
+                "sort" => {
+                    let sort = EdgeSort::ALL.into_iter().find(|sort| sort.word() == value);
+                    once(&mut read.sort, "sort", sort)?;
+                }
+                "order" => {
+                    let order = SortOrder::ALL.into_iter().find(|order| order.word() == value);
+                    once(&mut read.order, "order", order)?;
+                }
+                "after" => once(&mut read.after, "after", Some(value.to_owned()))?,
+                "limit" => once(&mut read.limit, "limit", value.parse().ok())?,
+                other => {
+                    let known = "q, status, tag, sort, order, after and limit";
+                    return Err(format!("{other:?} is no parameter of this list, which has {known}"));
+                }
+            }
+        }
+        Ok(read)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for ListQuery {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self> {
+        let query = parts.uri.query().unwrap_or_default();
+        Self::read(query).map_err(|detail| Problem::new(Code::InvalidRequest, detail))
+    }
 }
 
 /// `GET /edges/{edge}`.
 pub(super) async fn show(
     State(state): State<Arc<ApiState>>,
     Path(edge): Path<EdgeName>,
-) -> Result<axum::Json<admin::Edge>> {
-    Ok(axum::Json(state.tunnels.edge(&edge).await?))
+) -> Result<Tagged<admin::Edge>> {
+    let (edge, version) = state.tunnels.edge_with_version(&edge).await?;
+    Ok(Tagged(version, edge))
 }
 
 /// `PATCH /edges/{edge}`.
@@ -112,20 +227,23 @@ pub(super) async fn change(
     State(state): State<Arc<ApiState>>,
     Path(edge): Path<EdgeName>,
     operator: Operator,
+    IfMatch(condition): IfMatch,
     Json(change): Json<admin::ChangeEdge>,
-) -> Result<axum::Json<admin::Edge>> {
+) -> Result<Tagged<admin::Edge>> {
     if let Some(tags) = &change.tags {
         stays_in_reach(&operator, tags)?;
     }
-    Ok(axum::Json(state.tunnels.change_edge(&edge, change).await?))
+    let (edge, version) = state.tunnels.provided(condition).change_edge(&edge, change).await?;
+    Ok(Tagged(version, edge))
 }
 
 /// `DELETE /edges/{edge}`.
 pub(super) async fn delete(
     State(state): State<Arc<ApiState>>,
     Path(edge): Path<EdgeName>,
+    IfMatch(condition): IfMatch,
 ) -> Result<StatusCode> {
-    state.tunnels.delete_edge(&edge).await?;
+    state.tunnels.provided(condition).delete_edge(&edge).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -133,8 +251,9 @@ pub(super) async fn delete(
 pub(super) async fn dissociate(
     State(state): State<Arc<ApiState>>,
     Path(edge): Path<EdgeName>,
+    IfMatch(condition): IfMatch,
 ) -> Result<StatusCode> {
-    state.tunnels.dissociate(&edge).await?;
+    state.tunnels.provided(condition).dissociate(&edge).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -144,9 +263,10 @@ pub(super) async fn rotate(
     peer: Peer,
     arrival: Arrival,
     Path(edge): Path<EdgeName>,
+    IfMatch(condition): IfMatch,
 ) -> Result<Response> {
-    let edge = state.tunnels.rotate(&edge).await?;
-    let rotated = enrolment(&state, edge, peer, &arrival);
+    let edge = state.tunnels.provided(condition).rotate(&edge).await?;
+    let rotated = MadeFor { state: &state, peer, arrival: &arrival }.enrolment(edge);
     Ok(([NO_STORE], axum::Json(rotated)).into_response())
 }
 

@@ -8,26 +8,29 @@ use shared::wire::admin;
 
 use crate::config::{host_and_port, public_url};
 use crate::domain::edge::Settings;
+use crate::domain::version::Version;
 use crate::http::ApiState;
 use crate::http::body::Json;
+use crate::http::conditional::{IfMatch, Tagged};
 use crate::http::problem::Result;
 use crate::tunnels::AdminError;
 
 /// `GET /settings`.
-pub(super) async fn show(State(state): State<Arc<ApiState>>) -> axum::Json<admin::Settings> {
-    axum::Json(to_wire(&state.tunnels.settings().await))
+pub(super) async fn show(State(state): State<Arc<ApiState>>) -> Tagged<admin::Settings> {
+    tagged(&state.tunnels.settings().await)
 }
 
 /// `PATCH /settings`.
 pub(super) async fn change(
     State(state): State<Arc<ApiState>>,
+    IfMatch(condition): IfMatch,
     Json(mut change): Json<admin::Settings>,
-) -> Result<axum::Json<admin::Settings>> {
+) -> Result<Tagged<admin::Settings>> {
     check("public_url", &mut change.public_url, public_url)?;
     check("public_ssh", &mut change.public_ssh, host_and_port)?;
-    let settings = state.tunnels.change_settings(change).await?;
+    let settings = state.tunnels.provided(condition).change_settings(change).await?;
     state.public.update(&settings);
-    Ok(axum::Json(to_wire(&settings)))
+    Ok(tagged(&settings))
 }
 
 /// Join tokens are made of these addresses, so they are held to what the flags of the same names are held to. An empty
@@ -42,6 +45,10 @@ fn check(
             .map_err(|problem| AdminError::Invalid(format!("{field}: {text:?} is not valid: {problem}")))?;
     }
     Ok(())
+}
+
+fn tagged(settings: &Settings) -> Tagged<admin::Settings> {
+    Tagged(Version::of(settings), to_wire(settings))
 }
 
 fn to_wire(settings: &Settings) -> admin::Settings {

@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use crate::access::{KnownKey, Operator, Owner};
 use crate::http::ApiState;
-use crate::http::body::{Json, Path};
+use crate::http::body::{Json, Path, Query};
+use crate::http::paging::{ByAge, PageQuery};
 use crate::http::problem::Result;
 
 /// `POST /ssh-keys`.
@@ -26,9 +27,11 @@ pub(super) async fn add(
 pub(super) async fn list(
     State(state): State<Arc<ApiState>>,
     operator: Operator,
-) -> axum::Json<admin::SshKeyList> {
-    let ssh_keys = state.access.ssh_keys().visible_to(&operator).into_iter().map(to_wire).collect();
-    axum::Json(admin::SshKeyList { ssh_keys })
+    Query(query): Query<PageQuery<ByAge>>,
+) -> Result<axum::Json<admin::SshKeyList>> {
+    let keys = state.access.ssh_keys().visible_to(&operator);
+    let (keys, next) = query.cut(keys, |key| ByAge { at: key.record.created_at, id: key.record.id })?;
+    Ok(axum::Json(admin::SshKeyList { ssh_keys: keys.into_iter().map(to_wire).collect(), next }))
 }
 
 /// `DELETE /ssh-keys/{key}`.

@@ -12,7 +12,8 @@ use uuid::Uuid;
 use crate::access::{Operator, TokenSpec};
 use crate::domain::people::ApiToken;
 use crate::http::ApiState;
-use crate::http::body::{Json, Path};
+use crate::http::body::{Json, Path, Query};
+use crate::http::paging::{ByAge, PageQuery};
 use crate::http::problem::Result;
 
 /// `POST /tokens`.
@@ -31,9 +32,11 @@ pub(super) async fn create(
 pub(super) async fn list(
     State(state): State<Arc<ApiState>>,
     operator: Operator,
-) -> axum::Json<admin::TokenList> {
-    let tokens = state.access.tokens().visible_to(&operator).into_iter().map(to_wire).collect();
-    axum::Json(admin::TokenList { tokens })
+    Query(query): Query<PageQuery<ByAge>>,
+) -> Result<axum::Json<admin::TokenList>> {
+    let tokens = state.access.tokens().visible_to(&operator);
+    let (tokens, next) = query.cut(tokens, |token| ByAge { at: token.created_at, id: token.id })?;
+    Ok(axum::Json(admin::TokenList { tokens: tokens.into_iter().map(to_wire).collect(), next }))
 }
 
 /// `DELETE /tokens/{token}`.

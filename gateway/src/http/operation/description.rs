@@ -164,6 +164,22 @@ impl Operation {
         self.fails(&[Code::Busy, Code::StoreFailed, Code::StoreFull])
     }
 
+    /// Answers with the etag of what it shows.
+    pub fn answers_etag(self) -> Self {
+        self.answers_header(
+            "etag",
+            "For `if-match` of a change that is made only if this is how it still is.",
+        )
+    }
+
+    /// Is made only if what it changes is as `if-match` says, where a request has that.
+    pub fn heeds_if_match(mut self) -> Self {
+        let what =
+            "The `etag` of an answer. If it was changed since, nothing is changed and the answer is `stale`.";
+        self.description.headers.push(("if-match", what, false));
+        self.fails(&[Code::Stale, Code::InvalidRequest])
+    }
+
     /// Says more than the summary does.
     pub fn more(mut self, text: &'static str) -> Self {
         self.description.more = text;

@@ -10,7 +10,7 @@ use axum::response::Response;
 use maud::{Markup, html};
 use serde::Deserialize;
 use shared::id::EdgeName;
-use shared::wire::admin::{Edge, EdgePage, EdgeStatus, TunnelState};
+use shared::wire::admin::{Edge, EdgePage, EdgeSort, EdgeStatus, TunnelState};
 
 use super::frame::Visit;
 use super::live::{self, Fragment, View};
@@ -22,7 +22,7 @@ use crate::http::ApiState;
 use crate::http::body::Query;
 use crate::http::operation::Needs;
 use crate::http::problem::{Code, Problem, Result};
-use crate::tunnels::{EdgeQuery, Tunnels};
+use crate::tunnels::{Cursor, EdgeQuery, Tunnels};
 
 /// Rows of a page: two screens, and a page of some 40 KiB.
 const ROWS: usize = 50;
@@ -47,11 +47,10 @@ pub async fn list(
     let found = state
         .tunnels
         .edges(EdgeQuery {
-            reach: operator.reach,
             text: Some(query.q.trim().to_owned()).filter(|text| !text.is_empty()),
             status: STATUSES.into_iter().find(|status| parts::status_name(*status) == query.status),
-            after: query.after.parse().ok(),
-            limit: ROWS,
+            after: Cursor::parse(&query.after, EdgeSort::Name),
+            ..EdgeQuery::first(operator.reach, ROWS)
         })
         .await;
     let names: Vec<_> = found.edges.iter().map(|edge| edge.name.as_str()).collect();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Part;
+use super::{EdgeStatus, Part};
 
 /// `GET /api/v1/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,7 +25,7 @@ pub struct Status {
 }
 
 /// Edges by status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EdgeCounts {
     /// No agent ever used its token.
@@ -42,6 +42,26 @@ impl EdgeCounts {
     /// All of them.
     pub fn total(&self) -> usize {
         self.never_joined + self.offline + self.online + self.tunnel_open
+    }
+
+    /// Those with this status.
+    pub fn of(&self, status: EdgeStatus) -> usize {
+        match status {
+            EdgeStatus::NeverJoined => self.never_joined,
+            EdgeStatus::Offline => self.offline,
+            EdgeStatus::Online => self.online,
+            EdgeStatus::TunnelOpen => self.tunnel_open,
+        }
+    }
+
+    /// Those with this status, to be counted.
+    pub fn of_mut(&mut self, status: EdgeStatus) -> &mut usize {
+        match status {
+            EdgeStatus::NeverJoined => &mut self.never_joined,
+            EdgeStatus::Offline => &mut self.offline,
+            EdgeStatus::Online => &mut self.online,
+            EdgeStatus::TunnelOpen => &mut self.tunnel_open,
+        }
     }
 }
 
