@@ -27,10 +27,14 @@ const DEFAULT_DRAIN_GRACE: &str = "30";
 const DEFAULT_STORE_CACHE_MIB: &str = "64";
 /// Instead of an address: serve no metrics.
 const NOWHERE: &str = "none";
+const DEFAULT_AUDIT_MAX_MIB: &str = "1024";
 /// An hour: whoever needs more wants no shutdown.
 const MAX_DRAIN_GRACE_S: u64 = 3600;
 /// Far more than any number of edges fills.
 const MAX_STORE_CACHE_MIB: u64 = 16 * 1024;
+
+/// A thousand times what two million records take; a log that nobody can read any more is no use.
+const MAX_AUDIT_MIB: u64 = 1024 * 1024;
 
 /// The configuration of one gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +63,8 @@ pub struct Config {
     pub drain_grace: Duration,
     /// Memory for the store's cache, in bytes.
     pub store_cache: u64,
+    /// What the audit log may take on disk, in bytes; beyond, its oldest part is dropped.
+    pub audit_max: u64,
     /// What to log.
     pub log: String,
     /// Whether to log in JSON.
@@ -158,6 +164,9 @@ impl Config {
                 DEFAULT_STORE_CACHE_MIB,
                 |text| number(text, 1, MAX_STORE_CACHE_MIB).map(|mib| mib * 1024 * 1024),
             ),
+            audit_max: check.option("audit_max_mib", &options.audit_max_mib, DEFAULT_AUDIT_MAX_MIB, |text| {
+                number(text, 1, MAX_AUDIT_MIB).map(|mib| mib * 1024 * 1024)
+            }),
             log: check.option("log", &options.log, DEFAULT_FILTER, filter),
             json: check.option("json", &options.json, "false", boolean),
         };
@@ -205,6 +214,7 @@ impl fmt::Display for Config {
         }
         writeln!(f, "drain_grace = {}", self.drain_grace.as_secs())?;
         writeln!(f, "store_cache_mib = {}", self.store_cache / (1024 * 1024))?;
+        writeln!(f, "audit_max_mib = {}", self.audit_max / (1024 * 1024))?;
         write!(f, "json = {}", self.json)
     }
 }
@@ -340,6 +350,7 @@ mod tests {
         assert_eq!(config.plain_http, PlainHttp::Loopback);
         assert_eq!(config.certificate, Certificate::OwnMade);
         assert_eq!((config.drain_grace, config.store_cache), (Duration::from_secs(30), 64 << 20));
+        assert_eq!(config.audit_max, 1 << 30);
     }
 
     #[test]
@@ -377,7 +388,7 @@ mod tests {
             "data_dir = '/d \"x\"'\napi_addr = '[::1]:0'\nmetrics_addr = 'none'\npublic_url = 'https://gate.example.com:9000/'\n\
              public_ssh = 'gate.example.com:8000'\ntls_cert = 'c'\ntls_key = 'k'\npin_tls = true\nplain_http = 'never'\n\
              trusted_proxy = ['10.0.0.7', '10.1.0.0/16']\nbootstrap_token_file = 't'\ndrain_grace = 0\n\
-             store_cache_mib = 8\nlog = 'warn'\njson = true",
+             store_cache_mib = 8\naudit_max_mib = 3\nlog = 'warn'\njson = true",
         );
         let config = Config::new(&given).expect("a valid configuration");
         assert_eq!(Config::new(&options(&config.to_string())), Ok(config));

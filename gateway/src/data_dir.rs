@@ -15,7 +15,7 @@ pub(crate) const LOCK_FILE: &str = "lock";
 /// Folder inside a data folder while a backup is being restored into it: where it exists, the rest is not complete.
 pub(crate) const RESTORING: &str = ".restoring";
 const FOLDER_MODE: u32 = 0o700;
-const SECRET_MODE: u32 = 0o600;
+pub(crate) const SECRET_MODE: u32 = 0o600;
 /// The permission bits of group and others.
 const OTHERS: u32 = 0o077;
 

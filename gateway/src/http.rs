@@ -7,6 +7,7 @@
 //! | [`openapi`] | the table as a document for programs |
 //! | [`cookie`], [`origin`] | the cookie of a session, and whether our own page sent it |
 //! | [`conditional`], [`idempotency`], [`paging`] | what operations have in common: `if-match`, keys of requests, pages |
+//! | [`audited`] | what the audit log gets to know of an operation |
 //! | [`credentials`] | what goes wrong with operators' credentials, as problems |
 //! | [`listener`] | the port itself: TLS and plain HTTP, limits, an orderly end |
 //! | [`connection`] | the connection under HTTP, which an upgraded stream gets back |
@@ -21,6 +22,7 @@
 //! operators only. Handlers hold no state and take no lock across an await: what they know is in [`ApiState`].
 
 mod admin;
+mod audited;
 mod body;
 mod check_in;
 mod commands;
@@ -60,6 +62,7 @@ use shared::fingerprint::TlsFingerprint;
 use shared::wire::{self, admin as json};
 
 use crate::access::Access;
+use crate::audit::Audit;
 use crate::domain::authority::Role;
 use crate::readiness::Readiness;
 use crate::store::Store;
@@ -76,6 +79,8 @@ pub struct ApiState {
     pub tunnels: Tunnels,
     /// Operators' credentials.
     pub access: Access,
+    /// Where what they do is recorded.
+    pub audit: Audit,
     /// For backups, as is the data folder.
     pub store: Arc<dyn Store>,
     /// Where keys and certificates are.
@@ -107,6 +112,7 @@ pub fn operations() -> Vec<Operation> {
             .answers::<json::Health>(200)
             .answers::<json::Health>(503),
         post("agent.check-in", CHECK_IN, Needs::Nothing, check_in::check_in, "An agent asks if it is needed")
+            .audited_by_handler()
             .by_agents()
             .header(wire::check_in::INSTANCE_HEADER, INSTANCE_ID)
             .takes::<wire::check_in::CheckIn>("{}")
@@ -123,6 +129,7 @@ pub fn operations() -> Vec<Operation> {
             check_in::put_snapshot,
             "An agent leaves a snapshot",
         )
+        .audited_by_handler()
         .by_agents()
         .header(wire::check_in::INSTANCE_HEADER, INSTANCE_ID)
         .takes_bytes("application/gzip")
@@ -135,13 +142,16 @@ pub fn operations() -> Vec<Operation> {
             proxy::add_slash,
             "A service's HTTP, without the slash of its root",
         )
+        .audited_by_handler()
         .told_elsewhere()
         .answers_nothing(308),
         every("service.proxy", PROXY_ROOT, USE, proxy::proxy, "A service's HTTP, its root")
+            .audited_by_handler()
             .told_elsewhere()
             .fails(&stream::OPENING)
             .fails(&[Code::BadServiceAnswer]),
         every("service.proxy", PROXY_PATH, USE, proxy::proxy, "A service's HTTP")
+            .audited_by_handler()
             .part::<String>("path")
             .fails(&stream::OPENING)
             .fails(&[Code::BadServiceAnswer])
@@ -150,6 +160,7 @@ pub fn operations() -> Vec<Operation> {
                  WebSocket and other upgrades pass. The path may have any number of segments, or none.",
             ),
         get("service.stream", STREAM, USE, stream::stream, "A service's bytes as they are")
+            .audited_by_handler()
             .answers_nothing(101)
             .fails(&stream::OPENING)
             .fails(&[Code::UpgradeRequired])

@@ -9,6 +9,7 @@
 //! | [`store`] | durable state: the trait, sled |
 //! | [`backup`] | everything that a gateway must keep, in one file, and back |
 //! | [`access`] | who may use the gateway as an operator: API tokens, SSH keys |
+//! | [`audit`] | what was done, by whom: an append-only log whose records are chained by hashes |
 //! | [`tunnels`] | the one task that owns the registry and runs its commands |
 //! | [`link`] | one live tunnel and its streams |
 //! | [`http`] | port 9000: check-ins, admin API, services through their tunnels |
@@ -20,6 +21,7 @@
 //! | [`cli`] | the command line: the operator's side |
 
 pub mod access;
+pub mod audit;
 pub mod backup;
 pub mod cli;
 pub mod config;

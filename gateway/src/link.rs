@@ -200,8 +200,13 @@ impl Stream {
     /// The stream as something to read from and write to: for an HTTP client. A reset of the service shows as
     /// `ConnectionReset`.
     pub fn into_io(self) -> UserEnd {
+        self.into_io_then(|_| ())
+    }
+
+    /// As [`Stream::into_io`]; `done` hears what was carried.
+    pub fn into_io_then(self, done: impl FnOnce(CarryEnd) + Send + 'static) -> UserEnd {
         let (carried, user) = pipe();
-        tokio::spawn(self.carry(carried));
+        tokio::spawn(async move { done(self.carry(carried).await) });
         user
     }
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use shared::wire::admin::{HealthStatus, Part};
 
+use crate::audit::Audit;
 use crate::store::Store;
 
 /// State of the gateway's parts. Cheap to clone.
@@ -19,6 +20,7 @@ pub struct Readiness {
 
 struct Inner {
     store: Arc<dyn Store>,
+    audit: Audit,
     http: AtomicBool,
     ssh: AtomicBool,
     draining: AtomicBool,
@@ -41,9 +43,9 @@ pub struct Up {
 
 impl Readiness {
     /// Nothing listens yet.
-    pub fn new(store: Arc<dyn Store>) -> Self {
+    pub fn new(store: Arc<dyn Store>, audit: Audit) -> Self {
         let [http, ssh, draining] = [false; 3].map(AtomicBool::new);
-        Self { inner: Arc::new(Inner { store, http, ssh, draining }) }
+        Self { inner: Arc::new(Inner { store, audit, http, ssh, draining }) }
     }
 
     /// The listener accepts from now on, until the answer is dropped.
@@ -73,6 +75,7 @@ impl Readiness {
             false => Ok(()),
         };
         let parts = [
+            ("audit", self.inner.audit.health().map_err(|error| error.to_string())),
             ("gateway", lifecycle),
             ("http", listens(Listener::Http)),
             ("ssh", listens(Listener::Ssh)),
@@ -118,7 +121,8 @@ mod tests {
     fn a_part_is_ready_exactly_while_it_works() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = SledStore::open(folder.path(), 1 << 20).expect("an empty folder");
-        let readiness = Readiness::new(Arc::new(store));
+        let audit = Audit::open(folder.path(), 1 << 20).expect("an empty folder");
+        let readiness = Readiness::new(Arc::new(store), audit);
         assert_eq!(not_ready(&readiness), ["http", "ssh"]);
         let http = readiness.up(Listener::Http);
         let _ssh = readiness.up(Listener::Ssh);

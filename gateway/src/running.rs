@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::access::{Access, TokenError};
+use crate::audit::{Audit, Entry};
 use crate::config::Config;
 use crate::data_dir::{read_secret, write_secret};
 use crate::http::listener::{self, MAX_CONNECTIONS, Policy, Stop};
@@ -98,6 +99,14 @@ pub enum StartError {
     /// The store can't be read.
     #[error("can't read the store: {0}")]
     Store(#[from] StoreError),
+    /// The audit log can't be opened.
+    #[error("can't open the audit log in {folder}: {source}")]
+    Audit {
+        /// The data folder.
+        folder: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A socket tells no address.
     #[error("can't tell the address of a listening socket: {0}")]
     Address(io::Error),
@@ -123,6 +132,7 @@ pub struct Running {
     /// Where the page of metrics really is.
     pub metrics_addr: Option<SocketAddr>,
     tunnels: Tunnels,
+    audit: Audit,
     readiness: Readiness,
     certificate: watch::Sender<Arc<ServerConfig>>,
     http_stop: Stop,
@@ -148,19 +158,21 @@ pub async fn start(
     let telemetry = Telemetry::default();
     let store: Arc<dyn Store> = Arc::new(Timed::new(store, telemetry.clone()));
     let mut records = store.load()?;
+    let audit = open_audit(config).await?;
     let access = Access::load(&mut records, Arc::clone(&store));
     if let Some(file) = &config.bootstrap_token_file {
         bootstrap_token(file, &access).await?;
     }
     let (url, ssh) = (config.public_url.clone(), config.public_ssh.clone());
     let public = PublicAddresses::new(url, ssh, ssh_addr.port(), &records.settings);
-    let tunnels = Tunnels::start(Arc::clone(&store), records, telemetry.clone());
-    let readiness = Readiness::new(Arc::clone(&store));
+    let tunnels = Tunnels::start(Arc::clone(&store), records, audit.clone(), telemetry.clone());
+    let readiness = Readiness::new(Arc::clone(&store), audit.clone());
     let vitals = Vitals::new(telemetry.clone(), tunnels.clone(), readiness.clone(), config.data_dir.clone());
     let watching = watch(&vitals, listeners.metrics);
     let router = router(ApiState {
         tunnels: tunnels.clone(),
         access: access.clone(),
+        audit: audit.clone(),
         store,
         data_dir: config.data_dir.clone(),
         host_keys: vec![identity.host_key.public_key().clone()],
@@ -185,10 +197,10 @@ pub async fn start(
         listener::serve(listeners.api, policy, latest, router, telemetry, stop).await;
         Listener::Http
     });
-    let (registry, stop) = (tunnels.clone(), ssh_stop.clone());
+    let (registry, recorded, stop) = (tunnels.clone(), audit.clone(), ssh_stop.clone());
     tasks.spawn(async move {
         let _up = ssh_up;
-        ssh::serve(listeners.ssh, identity.host_key, registry, access, stop).await;
+        ssh::serve(listeners.ssh, identity.host_key, registry, access, recorded, stop).await;
         Listener::Ssh
     });
     info!(
@@ -203,6 +215,7 @@ pub async fn start(
         ssh_addr,
         metrics_addr,
         tunnels,
+        audit,
         readiness,
         certificate,
         http_stop,
@@ -272,9 +285,25 @@ impl Running {
         if let Err(error) = self.tunnels.write_last_seen().await {
             warn!(%error, "last-seen times could not be stored");
         }
-        info!("gateway is down");
+        self.audit.record_if_possible(Entry::by_gateway("gateway.stop")).await;
+        self.audit.close().await;
+        let place = self.audit.head();
+        info!(audit_seq = place.seq, audit_hash = %place.hash, "gateway is down");
         cut
     }
+}
+
+/// Opens the audit log and records the start. A log that can't be written is no reason not to serve what needs no record.
+async fn open_audit(config: &Config) -> Result<Audit, StartError> {
+    let (data_dir, max_bytes) = (config.data_dir.clone(), config.audit_max);
+    let opened = tokio::task::spawn_blocking(move || Audit::open(&data_dir, max_bytes)).await;
+    let failed = |source| StartError::Audit { folder: config.data_dir.clone(), source };
+    let audit = opened.map_err(|error| failed(io::Error::other(error)))?.map_err(failed)?;
+    let version = concat!("version ", env!("CARGO_PKG_VERSION"));
+    audit.record_if_possible(Entry::by_gateway("gateway.start").detail(version)).await;
+    let place = audit.head();
+    info!(audit_seq = place.seq, audit_hash = %place.hash, "the audit log goes on");
+    Ok(audit)
 }
 
 /// Waits until no stream is live. The count has no bell; a look now and then is cheap.

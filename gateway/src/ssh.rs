@@ -19,7 +19,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::Access;
+use crate::audit::Audit;
 use crate::tunnels::Tunnels;
+use recorder::Recorder;
 
 mod agent;
 mod connection;
@@ -28,6 +30,7 @@ mod handler;
 mod listing;
 mod login;
 mod operator;
+mod recorder;
 mod stock;
 
 /// From the connection to the login, at most. OpenSSH's `LoginGraceTime` is 120 s for people who type; an agent needs
@@ -55,6 +58,7 @@ pub async fn serve(
     host_key: Arc<PrivateKey>,
     tunnels: Tunnels,
     access: Access,
+    audit: Audit,
     stop: CancellationToken,
 ) {
     let config = Arc::new(config(&host_key));
@@ -80,6 +84,7 @@ pub async fn serve(
             config: Arc::clone(&config),
             tunnels: tunnels.clone(),
             access: access.clone(),
+            recorder: Recorder { audit: audit.clone(), peer },
             stop: stop.clone(),
             peer,
         };

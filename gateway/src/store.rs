@@ -19,6 +19,7 @@ use std::pin::Pin;
 use shared::id::{EndpointId, InstanceId};
 
 pub use self::instance::OpenError;
+pub(crate) use self::instance::is_full;
 pub use self::sled::{DEFAULT_CACHE_BYTES, FOLDER, SledStore};
 use crate::domain::edge::{Change, Records, Timestamp};
 pub use crate::domain::refusal::StoreError;

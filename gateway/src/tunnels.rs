@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::audit::{self, Audit, Entry};
 use crate::domain::Now;
 use crate::domain::authority::Reach;
 use crate::domain::edge::{Records, Settings, Timestamp};
@@ -153,15 +154,15 @@ const TASK_LIVES: &str = "the registry's task lives as long as a handle does";
 
 impl Tunnels {
     /// Starts the task. It ends when the last handle is dropped.
-    pub fn start(store: Arc<dyn Store>, records: Records, telemetry: Telemetry) -> Self {
+    pub fn start(store: Arc<dyn Store>, records: Records, audit: Audit, telemetry: Telemetry) -> Self {
         let (questions, asked) = mpsc::channel(QUEUE);
         let (returns, returned) = mpsc::unbounded_channel();
         let (ended, streams_ended) = mpsc::unbounded_channel();
         let live = Arc::new(AtomicUsize::new(0));
         let registry = Registry::new(records, now());
         let inbox = task::Inbox { asked, returned, streams_ended };
-        let task =
-            task::Task::new(registry, Arc::clone(&store), ended, (Arc::clone(&live), telemetry.clone()));
+        let counted = (Arc::clone(&live), telemetry.clone());
+        let task = task::Task::new(registry, (Arc::clone(&store), audit), ended, counted);
         tokio::spawn(task.run(inbox));
         let condition = Condition::None;
         Self { questions, returns, store, next_waiter: Arc::default(), live, telemetry, condition }
@@ -196,6 +197,11 @@ impl Tunnels {
     pub async fn identify(&self, who: &Identity) -> Result<EndpointId, CheckInRefusal> {
         let who = who.clone();
         self.ask(move |task, _| task.registry.identify(&who)).await
+    }
+
+    /// The edge that has this key.
+    pub async fn edge_of_key(&self, key: KeyDigest) -> Option<EdgeName> {
+        self.ask(move |task, _| task.registry.edge_of_key(&key)).await
     }
 
     /// Stores the snapshot and wakes whoever waits for one of this edge.

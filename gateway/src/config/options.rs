@@ -57,6 +57,9 @@ pub struct Options {
     /// Memory for the store's cache, in MiB [default: 64]
     #[arg(long, env = "TIDEGATE_STORE_CACHE_MIB", value_name = "MIB")]
     pub store_cache_mib: Option<Text>,
+    /// Disk space for the audit log, in MiB; when it is used up, the oldest records are dropped [default: 1024]
+    #[arg(long, env = "TIDEGATE_AUDIT_MAX_MIB", value_name = "MIB")]
+    pub audit_max_mib: Option<Text>,
     /// What to log, such as info or warn,gateway=debug [default: info]
     #[arg(short, long, env = "TIDEGATE_LOG", value_name = "FILTER")]
     pub log: Option<Text>,
@@ -159,6 +162,7 @@ macro_rules! for_each_single {
         $each!(bootstrap_token_file);
         $each!(drain_grace);
         $each!(store_cache_mib);
+        $each!(audit_max_mib);
         $each!(log);
         $each!(json);
     };

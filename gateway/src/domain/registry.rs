@@ -246,6 +246,11 @@ impl Registry {
         }
     }
 
+    /// The edge that has this key.
+    pub fn edge_of_key(&self, key: &KeyDigest) -> Option<EdgeName> {
+        self.by_key.get(key).map(|endpoint| self.edges[endpoint].record.name.clone())
+    }
+
     /// Check-ins since the last call, to be written in a batch.
     pub fn take_seen(&mut self) -> Vec<(EndpointId, Timestamp)> {
         self.seen.drain().collect()

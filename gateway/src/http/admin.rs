@@ -3,6 +3,7 @@
 //! Handlers translate between the wire and the registry, and nothing else: who may is decided in front of them
 //! ([`super::guard`]), what happens behind them ([`crate::tunnels`]). An answer that shows a secret is never cached.
 
+mod audit;
 mod backup;
 mod edges;
 mod events;
@@ -46,6 +47,9 @@ pub fn operations() -> Vec<Operation> {
     const SSH_KEY: &str = "/api/v1/ssh-keys/{key}";
     const GATEWAY: &str = "/api/v1/gateway";
     const BACKUP: &str = "/api/v1/backup";
+    const AUDIT: &str = "/api/v1/audit";
+    const AUDIT_EXPORT: &str = "/api/v1/audit/export";
+    const AUDIT_VERIFY: &str = "/api/v1/audit/verify";
     const OPENAPI: &str = "/api/v1/openapi.json";
     vec![
         get("edge.list", EDGES, Edges(Viewer), edges::list, "Lists edges")
@@ -173,6 +177,20 @@ pub fn operations() -> Vec<Operation> {
         get("backup.download", BACKUP, Gateway(Admin), backup::download, "A backup as one file")
             .answers_bytes(200, "application/octet-stream")
             .fails(&[Code::Busy, Code::StoreFailed, Code::StoreFull])
+            .always_audited()
             .more("A secret: who has it can stand in for the gateway."),
+        get("audit.list", AUDIT, Gateway(Admin), audit::list, "Lists what was done, newest first")
+            .query::<audit::ListQuery>()
+            .answers::<wire::AuditPage>(200)
+            .more("A page that looked through much of the log without finding enough is short, and has a `next`."),
+        get("audit.export", AUDIT_EXPORT, Gateway(Admin), audit::download, "The audit log as JSON lines")
+            .query::<audit::ExportQuery>()
+            .answers_bytes(200, "application/jsonl")
+            .fails(&[Code::Busy])
+            .always_audited()
+            .more("Oldest first, as the log has them: `tidegate audit verify FILE` proves that none was changed."),
+        get("audit.verify", AUDIT_VERIFY, Gateway(Admin), audit::verify, "Whether the audit log is intact")
+            .answers::<wire::AuditVerdict>(200)
+            .fails(&[Code::Busy]),
     ]
 }

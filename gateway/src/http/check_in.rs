@@ -6,10 +6,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, StatusCode};
 use shared::wire::check_in::{
@@ -17,10 +17,12 @@ use shared::wire::check_in::{
 };
 use shared::wire::snapshot::MAX_COMPRESSED;
 
+use super::audited::Noted;
 use super::peer::{Arrival, Peer};
 use super::problem::{Code, Problem, Result};
 use super::snapshot::{self, UnpackError};
 use super::{ApiState, body};
+use crate::audit::entry::agent;
 use crate::store::SnapshotBlob;
 use crate::telemetry::CheckInLabel;
 use crate::tunnels::{CheckInAnswer, CheckInRefusal, Origin};
@@ -51,13 +53,19 @@ pub async fn check_in(
         }
     };
     let origin = Origin { address: peer.address.ip().to_canonical(), ssh: state.public.ssh(&arrival) };
-    let began = Instant::now();
+    let (began, key) = (Instant::now(), who.authorization.key.digest());
     let answer = state.tunnels.check_in(who, report, origin).await;
     telemetry.check_in_took(began.elapsed());
     telemetry.check_in(label(&answer));
-    Ok(match answer? {
-        CheckInAnswer::Unchanged => StatusCode::NO_CONTENT.into_response(),
-        CheckInAnswer::Changed(answer) => Json(answer).into_response(),
+    Ok(match answer {
+        Ok(CheckInAnswer::Unchanged) => StatusCode::NO_CONTENT.into_response(),
+        Ok(CheckInAnswer::Changed(answer)) => Json(answer).into_response(),
+        Err(refusal) => {
+            // Whose key it was is worth knowing in the audit log: it may be somebody who found a join token.
+            let edge = state.tunnels.edge_of_key(key).await;
+            let noted = Noted { actor: edge.as_ref().map(agent), edge, detail: String::new() };
+            (Extension(noted), Problem::from(refusal)).into_response()
+        }
     })
 }
 

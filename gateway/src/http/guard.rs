@@ -14,7 +14,8 @@ use http::request::Parts;
 use http::{Extensions, HeaderMap, Method, Uri};
 use shared::id::EdgeName;
 
-use super::operation::Needs;
+use super::audited::{Asked, Recording, refused_stranger};
+use super::operation::{Audited, Needs};
 use super::origin::OwnOrigin;
 use super::peer::{Arrival, Peer};
 use super::problem::{Code, Problem, Result, method_not_allowed, not_found};
@@ -35,11 +36,13 @@ pub struct Guard {
     pub path: &'static str,
     /// Of the operation.
     pub needs: Needs,
+    /// Of the operation.
+    pub audited: Audited,
     /// Counts its answers.
     pub requests: Requests,
 }
 
-/// Passes on what may pass, with the [`Operator`] in its extensions.
+/// Passes on what may pass, with the [`Operator`] in its extensions, records and counts it.
 pub async fn admit(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let response = guard.pass(request, next).await.into_response();
     guard.requests.answered(response.status());
@@ -47,18 +50,22 @@ pub async fn admit(State(guard): State<Guard>, request: Request, next: Next) -> 
 }
 
 /// Fallback below `/api/v1/`: that a path does not exist is told to those who are known only.
-pub async fn unknown_path(State(state): State<Arc<ApiState>>, request: Request) -> Problem {
+pub async fn unknown_path(State(state): State<Arc<ApiState>>, peer: Peer, request: Request) -> Problem {
     match authenticate(&state, &Shown::of(&request)) {
         Ok(_) => not_found().await,
-        Err(problem) => problem,
+        Err(problem) => {
+            refused_stranger(&state.audit, peer, &problem);
+            problem
+        }
     }
 }
 
 /// Fallback for methods that a path does not have, told in the same way.
-pub async fn unknown_method(State(state): State<Arc<ApiState>>, request: Request) -> Problem {
+pub async fn unknown_method(State(state): State<Arc<ApiState>>, peer: Peer, request: Request) -> Problem {
     if request.uri().path().starts_with("/api/v1/")
         && let Err(problem) = authenticate(&state, &Shown::of(&request))
     {
+        refused_stranger(&state.audit, peer, &problem);
         return problem;
     }
     method_not_allowed(request.method().clone()).await
@@ -81,37 +88,59 @@ impl<'a> Shown<'a> {
 
 impl Guard {
     async fn pass(&self, mut request: Request, next: Next) -> Result<Response> {
-        if let Some(operator) = self.decide(&Shown::of(&request)).await? {
+        let (audit, asked) = (&self.state.audit, Asked::of(self, &request));
+        let operator = match self.who(&Shown::of(&request)) {
+            Ok(operator) => operator,
+            Err(problem) => {
+                asked.refused(audit, None, &problem);
+                return Err(problem);
+            }
+        };
+        if let Some(operator) = &operator {
+            if let Err(problem) = self.may(operator, request.uri().path()).await {
+                asked.refused(audit, Some(operator), &problem);
+                return Err(problem);
+            }
             tracing::debug!(operator = %operator.name, operation = self.id, "admitted");
+        }
+        let recording = Recording::begin(audit, self.audited, &asked, operator.as_ref()).await?;
+        if let Some(operator) = operator {
             request.extensions_mut().insert(operator);
         }
-        Ok(next.run(request).await)
+        Ok(recording.end(next.run(request).await).await)
     }
 
-    async fn decide(&self, shown: &Shown<'_>) -> Result<Option<Operator>> {
-        if self.needs == Needs::Nothing {
-            return Ok(None);
-        }
-        let operator = authenticate(&self.state, shown)?;
+    /// Who asks, where that matters.
+    fn who(&self, shown: &Shown<'_>) -> Result<Option<Operator>> {
         match self.needs {
-            Needs::Nothing | Needs::Anybody => {}
-            Needs::Edges(role) => has_role(&operator, role)?,
+            Needs::Nothing => Ok(None),
+            Needs::Anybody | Needs::Edges(_) | Needs::Edge(_) | Needs::Gateway(_) => {
+                authenticate(&self.state, shown).map(Some)
+            }
+        }
+    }
+
+    /// Whether they may.
+    async fn may(&self, operator: &Operator, path: &str) -> Result<()> {
+        match self.needs {
+            Needs::Nothing | Needs::Anybody => Ok(()),
+            Needs::Edges(role) => has_role(operator, role),
             Needs::Edge(role) => {
-                has_role(&operator, role)?;
-                self.reaches(&operator, edge_of(self.path, shown.uri.path())?).await?;
+                has_role(operator, role)?;
+                self.reaches(operator, edge_of(self.path, path)?).await
             }
             Needs::Gateway(role) => {
-                has_role(&operator, role)?;
-                if !operator.reach.is_all() {
-                    let detail = format!(
-                        "{} is bound to tags, and this concerns all edges; ask an admin who is not bound",
-                        operator.name
-                    );
-                    return Err(Problem::new(Code::NotAllowed, detail));
+                has_role(operator, role)?;
+                if operator.reach.is_all() {
+                    return Ok(());
                 }
+                let detail = format!(
+                    "{} is bound to tags, and this concerns all edges; ask an admin who is not bound",
+                    operator.name
+                );
+                Err(Problem::new(Code::NotAllowed, detail))
             }
         }
-        Ok(Some(operator))
     }
 
     async fn reaches(&self, operator: &Operator, edge: EdgeName) -> Result<()> {

@@ -54,6 +54,17 @@ impl Needs {
     }
 }
 
+/// What the audit log has of an operation. Whoever is refused is recorded in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audited {
+    /// Refusals alone: it only shows something.
+    Refusals,
+    /// Every time, durably before the answer leaves: it changes something, or gives away much.
+    Always,
+    /// What went wrong; what went well, its handler records, since the guard can't know who it was or when it ends.
+    ByHandler,
+}
+
 /// A row of the table.
 pub struct Operation {
     /// Stable name, for the audit log and the API's document: `edge.create`.
@@ -66,6 +77,8 @@ pub struct Operation {
     pub summary: &'static str,
     /// Who may.
     pub needs: Needs,
+    /// What is recorded of it.
+    pub audited: Audited,
     /// What it takes and answers.
     pub description: Description,
     /// Largest body, in bytes.
@@ -83,17 +96,30 @@ impl Operation {
         summary: &'static str,
         route: MethodRouter<Arc<ApiState>>,
     ) -> Self {
+        // Deny by default here too: what does more than show is recorded, unless its row says who does that.
+        let audited = if method == Some(Method::GET) { Audited::Refusals } else { Audited::Always };
         Self {
             id,
             method,
             path,
             summary,
             needs,
+            audited,
             description: Description::default(),
             limit: MAX_BODY,
             once: false,
             route,
         }
+    }
+
+    /// Shows so much that it is recorded every time.
+    pub fn always_audited(self) -> Self {
+        Self { audited: Audited::Always, ..self }
+    }
+
+    /// Is recorded by its handler.
+    pub fn audited_by_handler(self) -> Self {
+        Self { audited: Audited::ByHandler, ..self }
     }
 
     /// Makes something: a request that shows an `idempotency-key` does so once, however often it is sent.
@@ -195,6 +221,7 @@ pub fn router(operations: Vec<Operation>, state: &Arc<ApiState>) -> Router<Arc<A
             path: operation.path,
             needs: operation.needs,
             requests: state.vitals.telemetry().requests(operation.id),
+            audited: operation.audited,
         };
         let (guard, limit) =
             (from_fn_with_state(guard, guard::admit), DefaultBodyLimit::max(operation.limit));

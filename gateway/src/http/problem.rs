@@ -314,6 +314,11 @@ impl IntoResponse for Problem {
     }
 }
 
+/// Which problem an answer of ours is, if it is one.
+pub fn code_of(response: &Response) -> Option<Code> {
+    response.extensions().get().map(|occurred: &Occurred| occurred.code)
+}
+
 /// Outermost layer: a panic of a handler becomes a 500 and an `error` in the log, and so do failures of our own that
 /// only the log may explain.
 pub async fn observe(request: Request, next: Next) -> Response {

@@ -11,7 +11,7 @@
 mod body;
 pub mod headers;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -23,8 +23,8 @@ use hyper::client::conn::http1;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use shared::id::{EdgeName, ServiceName};
-use shared::tunnel::carry::Local as _;
-use shared::wire::admin;
+use shared::tunnel::carry::{CarryEnd, Local as _};
+use shared::wire::admin::{self, AuditVia};
 use shared::wire::check_in::ServiceKind;
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
 use tokio_util::task::AbortOnDropHandle;
@@ -33,6 +33,9 @@ use super::ApiState;
 use super::peer::Peer;
 use super::problem::{Code, Problem, Result};
 use super::upgraded::ClientEnd;
+use crate::access::Operator;
+use crate::audit::usage::StreamUse;
+use crate::audit::{Audit, Entry};
 use body::{RequestBody, ResponseBody};
 use headers::Forwarded;
 
@@ -58,18 +61,58 @@ enum ForwardError {
 }
 
 /// `ANY /edges/{edge}/services/{service}/proxy/{*path}`.
-pub async fn proxy(State(state): State<Arc<ApiState>>, peer: Peer, request: Request) -> Result<Response> {
+pub async fn proxy(
+    State(state): State<Arc<ApiState>>,
+    peer: Peer,
+    operator: Operator,
+    request: Request,
+) -> Result<Response> {
     let target = Target::of(request.uri())?;
     let (edge, service) = (&target.edge, &target.service);
     let stream = state.tunnels.open(edge, service).await?;
     let record = state.tunnels.edge(edge).await?;
+    let entry = Entry::new((&operator).into(), "service.proxy").from(peer.address);
+    let recorded = Recorded::new(&state.audit, entry.edge(edge).service(service).via(AuditVia::Proxy));
     let forwarded = Forwarded { peer, prefix: target.prefix(), host: host_of(service, &record) };
-    forward(request, target.upstream, &forwarded, stream.into_io()).await.map_err(|error| {
+    let ended = recorded.clone();
+    let io = stream.into_io_then(move |end| ended.carried(end));
+    let response = forward(request, target.upstream, &forwarded, io).await.map_err(|error| {
         Problem::new(
             Code::BadServiceAnswer,
             format!("service {service} of edge {edge} gave no usable answer: {error}"),
         )
-    })
+    })?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        recorded.upgraded();
+    }
+    Ok(response)
+}
+
+/// One request as the audit log has it: counted with others of its minute, or, once it is upgraded, a stream.
+#[derive(Clone)]
+struct Recorded {
+    audit: Audit,
+    entry: Entry,
+    stream: Arc<Mutex<Option<StreamUse>>>,
+}
+
+impl Recorded {
+    fn new(audit: &Audit, entry: Entry) -> Self {
+        audit.used(entry.clone());
+        Self { audit: audit.clone(), entry, stream: Arc::default() }
+    }
+
+    fn upgraded(&self) {
+        let opened = StreamUse::open(&self.audit, self.entry.clone().at_now().action("stream.open"));
+        *self.stream.lock().unwrap_or_else(PoisonError::into_inner) = Some(opened);
+    }
+
+    fn carried(&self, end: CarryEnd) {
+        match self.stream.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(stream) => stream.carried(end),
+            None => self.audit.carried(&self.entry, end.sent, end.received),
+        }
+    }
 }
 
 /// `ANY /edges/{edge}/services/{service}/proxy`: without the slash, links of the service's pages would lead astray.

@@ -11,12 +11,17 @@ use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, Request, StatusCode, Version};
 use serde::Deserialize;
 use shared::id::{EdgeName, ServiceName};
+use shared::wire::admin::AuditVia;
 
 use super::ApiState;
 use super::body::Path;
+use super::peer::Peer;
 use super::problem::{Code, Problem, Result};
 use super::proxy::headers;
 use super::upgraded::ClientEnd;
+use crate::access::Operator;
+use crate::audit::Entry;
+use crate::audit::usage::StreamUse;
 
 /// The token that names a plain stream of bytes; no registry has it, and Docker uses the same.
 const PROTOCOL: &str = "tcp";
@@ -35,16 +40,22 @@ pub struct Target {
 /// `GET /edges/{edge}/services/{service}/stream`.
 pub async fn stream(
     State(state): State<Arc<ApiState>>,
+    peer: Peer,
+    operator: Operator,
     Path(Target { edge, service }): Path<Target>,
     request: Request<axum::body::Body>,
 ) -> Result<Response> {
     check_upgrade(request.version(), request.headers())?;
     let stream = state.tunnels.open(&edge, &service).await?;
     let upgraded = hyper::upgrade::on(request);
+    let entry = Entry::new((&operator).into(), "stream.open").from(peer.address);
+    let entry = entry.edge(&edge).service(&service).via(AuditVia::Stream);
+    let recorded = StreamUse::open(&state.audit, entry);
     tokio::spawn(async move {
         // An error means that the client left before it read the 101; the stream ends with this task.
         let Ok(upgraded) = upgraded.await else { return };
         let end = stream.carry(ClientEnd::from(upgraded)).await;
+        recorded.carried(end);
         let (received, sent, orderly) = (end.received, end.sent, end.orderly);
         tracing::debug!(%edge, %service, received, sent, orderly, "stream ended");
     });

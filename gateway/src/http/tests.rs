@@ -86,15 +86,17 @@ impl Bench {
         let access = Access::load(&mut records, Arc::clone(&store));
         let token = access.tokens().create_unbound("test").await.expect("the first token");
         let token = token.token.expose().clone();
-        let readiness = Readiness::new(Arc::clone(&store));
+        let audit = Audit::open(folder.path(), 1 << 20).expect("an empty folder");
+        let readiness = Readiness::new(Arc::clone(&store), audit.clone());
         let public = PublicAddresses::new(None, None, 8000, &records.settings);
         let telemetry = Telemetry::default();
-        let tunnels = Tunnels::start(Arc::clone(&store), records, telemetry.clone());
+        let tunnels = Tunnels::start(Arc::clone(&store), records, audit.clone(), telemetry.clone());
         let vitals = Vitals::new(telemetry, tunnels.clone(), readiness.clone(), folder.path().to_owned());
         let router = router(ApiState {
             public,
             tunnels: tunnels.clone(),
             access: access.clone(),
+            audit,
             store: Arc::clone(&store),
             data_dir: folder.path().to_owned(),
             host_keys: vec![PublicKey::from_openssh(HOST_KEY).expect("a key")],

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use russh::server::{Config, RunningSession, run_stream};
 use russh::{Disconnect, Error};
@@ -17,8 +17,10 @@ use tokio_util::sync::CancellationToken;
 use super::agent::Wires;
 use super::handler::Handler;
 use super::login::{Login, Who};
+use super::recorder::Recorder;
 use super::{LOGIN_GRACE, address};
 use crate::access::{Access, Ending};
+use crate::audit::entry::{agent, stranger};
 use crate::link::Closer;
 use crate::tunnels::Tunnels;
 
@@ -33,6 +35,7 @@ pub(super) struct Connection {
     pub(super) config: Arc<Config>,
     pub(super) tunnels: Tunnels,
     pub(super) access: Access,
+    pub(super) recorder: Recorder,
     /// The gateway takes no new work.
     pub(super) stop: CancellationToken,
     pub(super) peer: SocketAddr,
@@ -41,7 +44,8 @@ pub(super) struct Connection {
 impl Connection {
     /// Until it ends. `before_login` is given back at the login.
     pub(super) async fn run(self, socket: TcpStream, before_login: OwnedSemaphorePermit) {
-        let Self { config, tunnels, access, stop, peer } = self;
+        let Self { config, tunnels, access, recorder, stop, peer } = self;
+        let begun = Instant::now();
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%peer, %error, "the socket is gone already");
             return;
@@ -59,7 +63,7 @@ impl Connection {
         };
         let (closer, gone) = (wires.closer.clone(), wires.gone.clone());
         let meter = Arc::clone(&wires.meter);
-        let handler = Handler::new(tunnels.clone(), access.clone(), address(peer), login.clone(), wires);
+        let handler = Handler::new(tunnels.clone(), access.clone(), recorder.clone(), login.clone(), wires);
         let greeted = timeout(LOGIN_GRACE, run_stream(config, socket, handler)).await;
         let mut session = match greeted {
             Ok(Ok(session)) => session,
@@ -91,12 +95,21 @@ impl Connection {
         match login.who() {
             Some(Who::Agent(admitted)) => {
                 tracing::info!(edge = %admitted.edge, link = admitted.link.0, %peer, reason, "tunnel closed");
+                let closed = recorder.entry(agent(&admitted.edge), "tunnel.close").edge(&admitted.edge);
+                let closed =
+                    closed.bytes(meter.received(), meter.sent()).took(begun.elapsed()).detail(&reason);
+                recorder.audit.note(closed);
                 tunnels.link_down(admitted.link, reason);
             }
             Some(Who::Operator(operator)) => {
                 tracing::info!(operator = %operator.name, %peer, reason, "operator left");
             }
-            None => tracing::debug!(%peer, reason, "no login"),
+            None => {
+                tracing::debug!(%peer, reason, "no login");
+                if login.was_tried() {
+                    recorder.refused(stranger(), "ssh.login", "unknown-credential");
+                }
+            }
         }
         gone.cancel();
     }

@@ -3,17 +3,18 @@
 //! here is refused by russh's defaults: agent forwarding, unix-socket listeners. Requests in a session are refused here,
 //! as russh would leave them without the answer that RFC 4254 §5.4 asks for: X11, environment, subsystems.
 
-use std::net::IpAddr;
-
 use russh::server::{self, Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, Error, Pty};
 
 use shared::fingerprint::HostKeyFingerprint;
 
+use super::address;
 use super::agent::{Agent, Wires};
 use super::login::{Login, Who};
 use super::operator::{Destination, Operating};
+use super::recorder::Recorder;
 use crate::access::Access;
+use crate::audit::entry::{agent, stranger};
 use crate::telemetry::LoginLabel;
 use crate::tunnels::Tunnels;
 
@@ -25,7 +26,7 @@ const MAX_KEYS: usize = 16;
 pub(super) struct Handler {
     tunnels: Tunnels,
     access: Access,
-    peer: IpAddr,
+    recorder: Recorder,
     login: Login,
     wires: Wires,
     role: Role,
@@ -39,23 +40,35 @@ enum Role {
 }
 
 impl Handler {
-    pub(super) fn new(tunnels: Tunnels, access: Access, peer: IpAddr, login: Login, wires: Wires) -> Self {
-        Self { tunnels, access, peer, login, wires, role: Role::Stranger, keys_offered: 0 }
+    pub(super) fn new(
+        tunnels: Tunnels,
+        access: Access,
+        recorder: Recorder,
+        login: Login,
+        wires: Wires,
+    ) -> Self {
+        Self { tunnels, access, recorder, login, wires, role: Role::Stranger, keys_offered: 0 }
     }
 
     fn count(&self, login: LoginLabel) {
         self.tunnels.telemetry().login(login);
     }
 
-    fn welcome(&mut self, who: Who) -> Auth {
+    /// The record of a login is durable, as far as the disk allows, before whoever logs in hears of it.
+    async fn welcome(&mut self, who: Who) -> Auth {
         self.role = match &who {
             Who::Agent(admitted) => {
                 tracing::debug!(edge = %admitted.edge, link = admitted.link.0, "tunnel login");
+                let entry = self.recorder.entry(agent(&admitted.edge), "tunnel.login").edge(&admitted.edge);
+                self.recorder.audit.note(entry);
                 Role::Agent(Agent::new(admitted.clone(), self.tunnels.clone(), self.wires.clone()))
             }
             Who::Operator(operator) => {
                 tracing::info!(operator = %operator.name, "operator logged in over SSH");
-                Role::Operator(Operating::new(operator.clone(), self.tunnels.clone(), &self.wires))
+                let entry = self.recorder.entry(operator.into(), "ssh.login");
+                self.recorder.audit.record_if_possible(entry).await;
+                let (tunnels, recorder) = (self.tunnels.clone(), self.recorder.clone());
+                Role::Operator(Operating::new(operator.clone(), tunnels, &self.wires, recorder))
             }
         };
         self.login.set(who);
@@ -69,17 +82,18 @@ impl server::Handler for Handler {
     /// An offer's password lets an agent in, or a stock client in its place; an API token lets an operator in. What a token looks like is no secret, so the
     /// order in which they are tried tells nothing.
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Error> {
-        if let Some(operator) = self.access.by_ssh_password(password, self.peer) {
+        if let Some(operator) = self.access.by_ssh_password(password, address(self.recorder.peer)) {
             self.count(LoginLabel::OperatorPassword);
-            return Ok(self.welcome(Who::Operator(operator)));
+            return Ok(self.welcome(Who::Operator(operator)).await);
         }
         match self.tunnels.log_in(user, password, self.wires.closer.clone()).await {
             Some(admitted) => {
                 self.count(LoginLabel::EdgePassword);
-                Ok(self.welcome(Who::Agent(admitted)))
+                Ok(self.welcome(Who::Agent(admitted)).await)
             }
             None => {
                 self.count(LoginLabel::RefusedPassword);
+                self.recorder.refused(stranger(), "ssh.login", "unknown-credential");
                 Ok(Auth::reject())
             }
         }
@@ -98,6 +112,8 @@ impl server::Handler for Handler {
             || self.tunnels.knows_key(HostKeyFingerprint::of(offer.public_key)).await;
         if !known {
             self.count(LoginLabel::RefusedKey);
+            // People's clients offer one key after the other: that is told only where none of them was right.
+            self.login.try_in_vain();
         }
         Ok(if known { Auth::Accept } else { Auth::reject() })
     }
@@ -105,16 +121,17 @@ impl server::Handler for Handler {
     async fn auth_publickey(&mut self, _user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Error> {
         if let Some(operator) = self.access.by_ssh_key(key.public_key) {
             self.count(LoginLabel::OperatorKey);
-            return Ok(self.welcome(Who::Operator(operator)));
+            return Ok(self.welcome(Who::Operator(operator)).await);
         }
         let fingerprint = HostKeyFingerprint::of(key.public_key);
         match self.tunnels.log_in_by_key(fingerprint, self.wires.closer.clone()).await {
             Some(admitted) => {
                 self.count(LoginLabel::EdgeKey);
-                Ok(self.welcome(Who::Agent(admitted)))
+                Ok(self.welcome(Who::Agent(admitted)).await)
             }
             None => {
                 self.count(LoginLabel::RefusedKey);
+                self.recorder.refused(stranger(), "tunnel.login", "not-admitted");
                 if self.tunnels.knows_key(fingerprint).await {
                     tracing::info!(key = %fingerprint, "a stock client was refused: its edge has a tunnel");
                 }
@@ -131,7 +148,11 @@ impl server::Handler for Handler {
     ) -> Result<bool, Error> {
         match &mut self.role {
             Role::Agent(agent) => Ok(agent.forward(address, *port, session)),
-            Role::Stranger | Role::Operator(_) => Ok(false),
+            Role::Stranger => Ok(false),
+            Role::Operator(operating) => {
+                operating.refuse("ssh.listen");
+                Ok(false)
+            }
         }
     }
 

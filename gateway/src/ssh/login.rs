@@ -1,6 +1,7 @@
 //! Whether a connection has logged in, and as whom: shared between the handler that decides and the connection's task
 //! that watches the grace.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ pub(super) enum Who {
 pub(super) struct Login {
     who: Arc<OnceLock<Who>>,
     happened: CancellationToken,
+    tried: Arc<AtomicBool>,
 }
 
 impl Login {
@@ -39,6 +41,16 @@ impl Login {
         if tokio::time::timeout(grace, self.happened()).await.is_ok() {
             std::future::pending().await
         }
+    }
+
+    /// A key was offered that nobody here knows.
+    pub(super) fn try_in_vain(&self) {
+        self.tried.store(true, Relaxed);
+    }
+
+    /// Whether one was.
+    pub(super) fn was_tried(&self) -> bool {
+        self.tried.load(Relaxed)
     }
 
     pub(super) fn set(&self, who: Who) {

@@ -21,9 +21,12 @@ use tokio::sync::Semaphore;
 
 use super::agent::Wires;
 use super::listing;
+use super::recorder::Recorder;
 use crate::access::Operator;
+use crate::audit::usage::StreamUse;
 use crate::domain::authority::Role;
 use crate::domain::refusal::OpenError;
+use crate::http::problem::Problem;
 use crate::link::Stream;
 use crate::tunnels::{EdgeQuery, Tunnels};
 
@@ -44,6 +47,7 @@ const STDERR: u32 = 1;
 pub(super) struct Operating {
     operator: Operator,
     streams: Streams,
+    recorder: Recorder,
     sessions: HashMap<ChannelId, SessionChannel>,
 }
 
@@ -59,17 +63,19 @@ struct Streams {
     backlog: Arc<Backlog>,
     meter: Arc<Meter>,
     permits: Arc<Semaphore>,
+    recorder: Recorder,
 }
 
 impl Operating {
-    pub(super) fn new(operator: Operator, tunnels: Tunnels, wires: &Wires) -> Self {
+    pub(super) fn new(operator: Operator, tunnels: Tunnels, wires: &Wires, recorder: Recorder) -> Self {
         let streams = Streams {
             tunnels,
             backlog: Arc::clone(&wires.backlog),
             meter: Arc::clone(&wires.meter),
             permits: Arc::new(Semaphore::new(MAX_STREAMS)),
+            recorder: recorder.clone(),
         };
-        Self { operator, streams, sessions: HashMap::new() }
+        Self { operator, streams, recorder, sessions: HashMap::new() }
     }
 
     /// Opens a stream, in its own time.
@@ -104,8 +110,14 @@ impl Operating {
         });
     }
 
+    /// Records that something was refused that nobody gets here.
+    pub(super) fn refuse(&self, action: &str) {
+        self.recorder.refused((&self.operator).into(), action, "not-allowed");
+    }
+
     pub(super) fn refuse_command(&mut self, channel: ChannelId) {
         let Some(SessionChannel { channel, .. }) = self.sessions.remove(&channel) else { return };
+        self.refuse("ssh.exec");
         let text =
             "The gateway runs no commands. Log in on an edge through it: ssh -J THIS-GATEWAY USER@EDGE\n";
         tokio::spawn(say(channel, text.to_owned(), 1));
@@ -172,18 +184,24 @@ impl Streams {
         channel: Channel<Msg>,
         reply: ChannelOpenHandle,
     ) {
+        let entry = self.recorder.stream((&operator).into());
+        let entry = destination.as_ref().map_or(entry.clone(), |to| entry.edge(to.edge()));
+        let refused = |code: &str| self.recorder.audit.refused(entry.clone().refused(code));
         let Ok(_permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+            refused("stream-refused");
             reply
                 .reject(failure(format!("this connection has {MAX_STREAMS} streams; close some first")))
                 .await;
             return;
         };
         let Some(destination) = destination else {
+            refused("invalid-request");
             let reason = "only services of edges can be reached: use EDGE, or SERVICE.EDGE";
             reply.reject(failure(reason.to_owned())).await;
             return;
         };
         if operator.role < Role::Operator {
+            refused("not-allowed");
             let reason = format!("the role {} may look at edges only; ask an admin", operator.role);
             reply.reject(failure(reason)).await;
             return;
@@ -192,14 +210,17 @@ impl Streams {
             Ok(opened) => opened,
             Err(error) => {
                 tracing::debug!(operator = %operator.name, %error, "a forward was refused");
+                refused(Problem::from(error.clone()).code().name());
                 reply.reject(failure(error.to_string())).await;
                 return;
             }
         };
+        let recorded = StreamUse::open(&self.recorder.audit, entry.service(&service));
         reply.accept().await;
         tracing::debug!(operator = %operator.name, %edge, %service, "stream opened");
         let end = carry::carry(channel, stream.into_io(), Flow::Plain, &self.backlog, &self.meter).await;
         let (received, sent, orderly) = (end.received, end.sent, end.orderly);
+        recorded.close(received, sent, orderly);
         tracing::debug!(operator = %operator.name, %edge, %service, received, sent, orderly, "stream ended");
     }
 

@@ -34,6 +34,7 @@ pub(super) struct Task {
     links: HashMap<LinkId, Attached>,
     snapshots: HashMap<EndpointId, Vec<oneshot::Sender<SnapshotBlob>>>,
     store: Arc<dyn Store>,
+    audit: Audit,
     commits: JoinSet<(Ticket, Result<(), StoreError>)>,
     ended: mpsc::UnboundedSender<LinkId>,
     live: Arc<AtomicUsize>,
@@ -47,7 +48,7 @@ pub(super) struct Task {
 impl Task {
     pub(super) fn new(
         registry: Registry,
-        store: Arc<dyn Store>,
+        (store, audit): (Arc<dyn Store>, Audit),
         ended: mpsc::UnboundedSender<LinkId>,
         (live, telemetry): (Arc<AtomicUsize>, Telemetry),
     ) -> Self {
@@ -61,6 +62,7 @@ impl Task {
             links: HashMap::new(),
             snapshots: HashMap::new(),
             store,
+            audit,
             commits: JoinSet::new(),
             ended,
             live,
@@ -153,6 +155,12 @@ impl Task {
             Command::Commit { ticket, batch } => {
                 let commit = self.store.commit(batch);
                 self.commits.spawn(async move { (ticket, commit.await) });
+            }
+            Command::Bound { edge, edge_id, address } => {
+                let fingerprint = audit::entry::edge_id_fingerprint(&edge_id);
+                let entry = Entry::new(audit::entry::agent(&edge), "edge.bind").edge(&edge);
+                // Check-ins wait for no record.
+                self.audit.note(entry.from_ip(address).detail(&format!("edge ID {fingerprint}")));
             }
             Command::Grant { waiter, link } => self.grant(waiter, link, now),
             Command::Deny { waiter, error } => {

@@ -8,12 +8,17 @@ use super::check_in::Service;
 use crate::fingerprint::{HostKeyFingerprint, TlsFingerprint};
 use crate::id::{EdgeName, EndpointId, InstanceId, ServiceName};
 
+pub use audit::{
+    AuditActor, AuditActorKind, AuditHash, AuditHead, AuditOutcome, AuditPage, AuditProblem, AuditRecord,
+    AuditVerdict, AuditVia,
+};
 pub use bulk::{BULK_EDGES, CreateEdges, EdgeRefused, EdgesCreated, Enrolled, MAX_BULK};
 pub use event::{CloseCause, EdgeEvent, Event, RESYNC};
 pub use list::{EdgePage, EdgeSort, SortOrder};
 pub use offer::{CreateOffer, OfferCreated, OfferSecret, OfferedService, StandingOffer};
 pub use status::{EdgeCounts, GatewayStatus, Status, StatusPoint, StatusSeries};
 
+mod audit;
 mod bulk;
 mod event;
 mod list;

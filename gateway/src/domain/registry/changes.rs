@@ -271,7 +271,12 @@ impl Registry {
                 let mut parked = self.unpark(record.endpoint);
                 match result {
                     Ok(()) => {
-                        let endpoint = record.endpoint;
+                        let (endpoint, edge) = (record.endpoint, record.name.clone());
+                        if let (Some(edge_id), Some(Event::CheckIn { origin, .. })) =
+                            (record.bound, parked.front())
+                        {
+                            out.push(Command::Bound { edge, edge_id, address: origin.address });
+                        }
                         self.replace(record);
                         self.tell(endpoint, What::Joined, now, out);
                     }

@@ -1,9 +1,10 @@
 //! What the registry hears and what it says.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use shared::fingerprint::HostKeyFingerprint;
-use shared::id::{EdgeName, EndpointId, KeyDigest, ServiceName};
+use shared::id::{EdgeId, EdgeName, EndpointId, KeyDigest, ServiceName};
 use shared::tunnel::control::ToAgent;
 use shared::wire::admin;
 use shared::wire::check_in::{CheckIn, Identity};
@@ -285,6 +286,15 @@ pub enum Command {
         ticket: Ticket,
         /// What.
         batch: Vec<Change>,
+    },
+    /// Note that an edge ID claimed the key of an edge, which is durable by now.
+    Bound {
+        /// Which edge.
+        edge: EdgeName,
+        /// Which edge ID.
+        edge_id: EdgeId,
+        /// Where its agent checked in from.
+        address: IpAddr,
     },
     /// The waiter may open its stream on this link; [`Event::StreamEnded`] must follow some day.
     Grant {

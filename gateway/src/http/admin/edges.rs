@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{FromRequestParts, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, HeaderName, LOCATION};
@@ -16,6 +17,7 @@ use shared::wire::admin::{self, EdgeSort, MAX_BULK, SortOrder};
 
 use crate::access::Operator;
 use crate::http::ApiState;
+use crate::http::audited::Noted;
 use crate::http::body::{Json, Path};
 use crate::http::commands::commands;
 use crate::http::conditional::{IfMatch, Tagged};
@@ -59,8 +61,9 @@ pub(super) async fn create(
     let edge = state.tunnels.create_edge(new).await?;
     let location = HeaderValue::try_from(format!("/api/v1/edges/{}", edge.name))
         .expect("a DNS label has no character that a header could not have");
+    let noted = Extension(Noted::edge(&edge.name));
     let created = MadeFor { state: &state, peer, arrival: &arrival }.enrolment(edge);
-    Ok((StatusCode::CREATED, [NO_STORE, (LOCATION, location)], axum::Json(created)).into_response())
+    Ok((StatusCode::CREATED, noted, [NO_STORE, (LOCATION, location)], axum::Json(created)).into_response())
 }
 
 /// The answer shows a secret.
@@ -229,12 +232,13 @@ pub(super) async fn change(
     operator: Operator,
     IfMatch(condition): IfMatch,
     Json(change): Json<admin::ChangeEdge>,
-) -> Result<Tagged<admin::Edge>> {
+) -> Result<(Extension<Noted>, Tagged<admin::Edge>)> {
     if let Some(tags) = &change.tags {
         stays_in_reach(&operator, tags)?;
     }
+    let noted = Extension(Noted::asked(&change));
     let (edge, version) = state.tunnels.provided(condition).change_edge(&edge, change).await?;
-    Ok(Tagged(version, edge))
+    Ok((noted, Tagged(version, edge)))
 }
 
 /// `DELETE /edges/{edge}`.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
@@ -15,6 +16,7 @@ use shared::wire::admin::{CreateOffer, OfferCreated, OfferSecret, OfferedService
 
 use crate::domain::view::rfc3339;
 use crate::http::ApiState;
+use crate::http::audited::Noted;
 use crate::http::body::{Json, Path};
 use crate::http::offer::Script;
 use crate::http::peer::Arrival;
@@ -33,6 +35,7 @@ pub(super) async fn create(
         services.push(usual_service());
     }
     let names = services.iter().map(|service| service.name.clone()).collect();
+    let announced: Vec<_> = services.iter().map(|service| service.name.to_string()).collect();
     let ssh = state.public.ssh(&arrival);
     // What nobody configured is a host of the request and our port.
     let gateway: HostPort = ssh.parse().map_err(Problem::internal)?;
@@ -62,8 +65,11 @@ pub(super) async fn create(
     };
     let known_hosts = script.known_hosts();
     let expires_at = rfc3339(expires_at);
+    let how = if renew { "until it expires" } else { "once" };
+    let noted = Noted::detail(format!("login {how} for {}", announced.join(" ")));
     let created = OfferCreated { edge, ssh, username, secret, expires_at, known_hosts, command };
-    Ok((StatusCode::CREATED, [(CACHE_CONTROL, "no-store")], axum::Json(created)).into_response())
+    Ok((StatusCode::CREATED, Extension(noted), [(CACHE_CONTROL, "no-store")], axum::Json(created))
+        .into_response())
 }
 
 /// `DELETE /edges/{edge}/offer`.

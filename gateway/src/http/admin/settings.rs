@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::State;
 use shared::wire::admin;
 
@@ -10,6 +11,7 @@ use crate::config::{host_and_port, public_url};
 use crate::domain::edge::Settings;
 use crate::domain::version::Version;
 use crate::http::ApiState;
+use crate::http::audited::Noted;
 use crate::http::body::Json;
 use crate::http::conditional::{IfMatch, Tagged};
 use crate::http::problem::Result;
@@ -25,12 +27,13 @@ pub(super) async fn change(
     State(state): State<Arc<ApiState>>,
     IfMatch(condition): IfMatch,
     Json(mut change): Json<admin::Settings>,
-) -> Result<Tagged<admin::Settings>> {
+) -> Result<(Extension<Noted>, Tagged<admin::Settings>)> {
     check("public_url", &mut change.public_url, public_url)?;
     check("public_ssh", &mut change.public_ssh, host_and_port)?;
+    let noted = Extension(Noted::asked(&change));
     let settings = state.tunnels.provided(condition).change_settings(change).await?;
     state.public.update(&settings);
-    Ok(tagged(&settings))
+    Ok((noted, tagged(&settings)))
 }
 
 /// Join tokens are made of these addresses, so they are held to what the flags of the same names are held to. An empty

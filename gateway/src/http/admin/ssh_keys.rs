@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use http::StatusCode;
 use shared::wire::admin;
@@ -9,6 +10,7 @@ use uuid::Uuid;
 
 use crate::access::{KnownKey, Operator, Owner};
 use crate::http::ApiState;
+use crate::http::audited::Noted;
 use crate::http::body::{Json, Path, Query};
 use crate::http::paging::{ByAge, PageQuery};
 use crate::http::problem::Result;
@@ -18,9 +20,11 @@ pub(super) async fn add(
     State(state): State<Arc<ApiState>>,
     operator: Operator,
     Json(new): Json<admin::AddSshKey>,
-) -> Result<(StatusCode, axum::Json<admin::SshKey>)> {
+) -> Result<(StatusCode, Extension<Noted>, axum::Json<admin::SshKey>)> {
     let added = state.access.ssh_keys().add(&operator, Owner::Maker, &new.label, &new.public_key).await?;
-    Ok((StatusCode::CREATED, axum::Json(to_wire(added))))
+    let added = to_wire(added);
+    let noted = Noted::detail(format!("key {} {:?} {}", added.id, added.label, added.fingerprint));
+    Ok((StatusCode::CREATED, Extension(noted), axum::Json(added)))
 }
 
 /// `GET /ssh-keys`.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
@@ -12,6 +13,7 @@ use uuid::Uuid;
 use crate::access::{Operator, TokenSpec};
 use crate::domain::people::ApiToken;
 use crate::http::ApiState;
+use crate::http::audited::Noted;
 use crate::http::body::{Json, Path, Query};
 use crate::http::paging::{ByAge, PageQuery};
 use crate::http::problem::Result;
@@ -24,8 +26,10 @@ pub(super) async fn create(
 ) -> Result<Response> {
     let spec = TokenSpec { label: new.label, role: None, tags: None, life: None };
     let made = state.access.tokens().create_by(&operator, spec).await?;
+    let noted = Noted::detail(format!("token {} {:?}", made.record.id, made.record.label));
     let created = admin::TokenCreated { listed: to_wire(made.record), token: made.token.expose().clone() };
-    Ok((StatusCode::CREATED, [(CACHE_CONTROL, "no-store")], axum::Json(created)).into_response())
+    Ok((StatusCode::CREATED, Extension(noted), [(CACHE_CONTROL, "no-store")], axum::Json(created))
+        .into_response())
 }
 
 /// `GET /tokens`.

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! What follows from the rest of the row is never written down: who may ask ([`Needs`](super::Needs)) brings its
-//! refusals, `{edge}` of the path brings `edge-not-found`, a body brings what can be wrong with bodies. A path's other
+//! refusals, that it is recorded durably ([`Audited`]) what may go wrong with that, `{edge}` of the path `edge-not-found`, a body brings what can be wrong with bodies. A path's other
 //! parameters are told by [`Operation::part`].
 //!
 //! The rule: what is below `/api/v1/` is described, and answers what its description says. Tests hold every row to the
@@ -21,7 +21,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use shared::id::{EdgeName, ServiceName};
 
-use super::{Needs, Operation};
+use super::{Audited, Needs, Operation};
 use crate::http::problem::Code;
 
 /// Makes the schema of a type.
@@ -216,6 +216,9 @@ impl Operation {
     pub fn problems(&self) -> Vec<Code> {
         // Of whatever is asked: a defect, and the wrong one of the port's two protocols.
         let mut codes = vec![Code::Internal, Code::PlainHttpRefused];
+        if self.audited == Audited::Always {
+            codes.extend([Code::StoreFailed, Code::StoreFull]);
+        }
         codes.extend(refusals(self.needs));
         codes.extend(&self.description.fails);
         if self.path_parameters().next().is_some() {

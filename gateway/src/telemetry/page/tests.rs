@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::*;
+use crate::audit::Audit;
 use crate::domain::event::{Cause, What};
 use crate::readiness::Readiness;
 use crate::store::{SledStore, Store};
@@ -24,8 +25,9 @@ impl Bench {
         let store = Arc::new(SledStore::open(&folder.path().join("s"), 1 << 20).expect("a fresh store"));
         let store: Arc<dyn Store> = Arc::new(Timed::new(store, telemetry.clone()));
         let records = store.load().expect("a fresh store");
-        let tunnels = Tunnels::start(Arc::clone(&store), records, telemetry.clone());
-        let readiness = Readiness::new(store);
+        let audit = Audit::open(folder.path(), 1 << 20).expect("an empty folder");
+        let tunnels = Tunnels::start(Arc::clone(&store), records, audit.clone(), telemetry.clone());
+        let readiness = Readiness::new(store, audit);
         let folder_path = folder.path().to_owned();
         let vitals = Vitals::new(telemetry.clone(), tunnels.clone(), readiness, folder_path);
         Self { page: Page::new(vitals), tunnels, telemetry, _folder: folder }

@@ -1,0 +1,198 @@
+//! What the audit log gets to know of an operation: who asked for what from where, and how it went.
+//!
+//! The rule: the room for the record of a change is there before its handler runs, and the record is durable before the
+//! answer leaves. A client that leaves before leaves its record behind all the same.
+
+use std::time::Instant;
+
+use axum::extract::Request;
+use axum::response::{IntoResponse as _, Response};
+use http::StatusCode;
+use serde::Serialize;
+use shared::id::{EdgeName, ServiceName};
+use shared::wire::admin::AuditActor;
+
+use super::guard::Guard;
+use super::operation::Audited;
+use super::peer::Peer;
+use super::problem::{self, Code, Problem};
+use crate::access::Operator;
+use crate::audit::entry::stranger;
+use crate::audit::{Audit, Entry, Promise};
+use crate::store::StoreError;
+
+/// Longest value of a path's variable that is repeated: a UUID and a name fit.
+const MAX_VARIABLE: usize = 64;
+
+/// What a handler knows better than the guard does: put into the extensions of its answer, it goes into the record.
+#[derive(Clone, Debug, Default)]
+pub struct Noted {
+    /// Who it turned out to be.
+    pub actor: Option<AuditActor>,
+    /// Which edge it was about, where the path does not say.
+    pub edge: Option<EdgeName>,
+    /// More, for people; never a secret.
+    pub detail: String,
+}
+
+impl Noted {
+    /// An edge that the path does not name.
+    pub fn edge(edge: &EdgeName) -> Self {
+        Self { edge: Some(edge.clone()), ..Self::default() }
+    }
+
+    /// What was asked for, which holds no secret.
+    pub fn asked(asked: &impl Serialize) -> Self {
+        Self::detail(serde_json::to_string(asked).unwrap_or_default())
+    }
+
+    /// Words.
+    pub fn detail(detail: impl Into<String>) -> Self {
+        Self { detail: detail.into(), ..Self::default() }
+    }
+}
+
+/// A request, as far as the log wants to know it.
+pub struct Asked {
+    action: &'static str,
+    peer: Option<Peer>,
+    edge: Option<EdgeName>,
+    service: Option<ServiceName>,
+    variables: String,
+    begun: Instant,
+}
+
+impl Asked {
+    /// The request of an operation.
+    pub fn of(guard: &Guard, request: &Request) -> Self {
+        let (mut edge, mut service, mut variables) = (None, None, Vec::new());
+        for (template, value) in guard.path.split('/').zip(request.uri().path().split('/')) {
+            let Some(name) = template.strip_prefix('{').and_then(|name| name.strip_suffix('}')) else {
+                continue;
+            };
+            match name {
+                "edge" => edge = value.parse().ok(),
+                "service" => service = value.parse().ok(),
+                name if name.starts_with('*') => break,
+                name => variables.push(format!("{name} {}", value.get(..MAX_VARIABLE).unwrap_or(value))),
+            }
+        }
+        let peer = request.extensions().get().copied();
+        Self { action: guard.id, peer, edge, service, variables: variables.join(", "), begun: Instant::now() }
+    }
+
+    /// Records that it was refused before it got to its handler.
+    pub fn refused(self, audit: &Audit, operator: Option<&Operator>, problem: &Problem) {
+        audit.refused(self.entry(operator).refused(problem.code().name()));
+    }
+
+    /// The record as far as it is known. What strangers name is not repeated.
+    fn entry(&self, operator: Option<&Operator>) -> Entry {
+        let mut entry = Entry::new(operator.map_or_else(stranger, Into::into), self.action);
+        if let Some(peer) = self.peer {
+            entry = entry.from(peer.address);
+        }
+        if operator.is_none() {
+            return entry;
+        }
+        if let Some(edge) = &self.edge {
+            entry = entry.edge(edge);
+        }
+        if let Some(service) = &self.service {
+            entry = entry.service(service);
+        }
+        entry.detail(&self.variables)
+    }
+}
+
+/// A stranger who asked for a path or a method that does not exist.
+pub fn refused_stranger(audit: &Audit, peer: Peer, problem: &Problem) {
+    audit.refused(Entry::new(stranger(), "api.unknown").from(peer.address).refused(problem.code().name()));
+}
+
+/// An operation under way.
+pub struct Recording {
+    audit: Audit,
+    audited: Audited,
+    entry: Entry,
+    begun: Instant,
+    /// Room for the record of what is always recorded, until it is written.
+    promise: Option<Promise>,
+}
+
+impl Recording {
+    /// Of an operation that was admitted. Fails where it could not be recorded.
+    pub async fn begin(
+        audit: &Audit,
+        audited: Audited,
+        asked: &Asked,
+        operator: Option<&Operator>,
+    ) -> Result<Self, StoreError> {
+        let promise = match audited {
+            Audited::Always => Some(audit.promise().await?),
+            Audited::Refusals | Audited::ByHandler => None,
+        };
+        Ok(Self { audit: audit.clone(), audited, entry: asked.entry(operator), begun: asked.begun, promise })
+    }
+
+    /// Records how it went; the answer to give, which is another one where that failed.
+    pub async fn end(mut self, mut response: Response) -> Response {
+        let noted = response.extensions_mut().remove::<Noted>().unwrap_or_default();
+        let mut entry = self.entry.clone().took(self.begun.elapsed()).and_detail(&noted.detail);
+        if let Some(actor) = noted.actor {
+            entry = entry.by(actor);
+        }
+        if let Some(edge) = &noted.edge {
+            entry = entry.edge(edge);
+        }
+        let promise = self.promise.take();
+        match (problem::code_of(&response), promise) {
+            (None, None) => {}
+            (None, Some(promise)) => {
+                if let Err(error) = promise.keep(entry).await {
+                    return not_recorded(error).into_response();
+                }
+            }
+            (Some(code), promise) => self.went_wrong(entry, code, promise),
+        }
+        response
+    }
+
+    fn went_wrong(&self, entry: Entry, code: Code, promise: Option<Promise>) {
+        let refused = code.status().is_client_error();
+        match (self.audited, promise) {
+            (Audited::Refusals, _) if !is_about_rights(code.status()) => {}
+            (Audited::Refusals | Audited::ByHandler, _) if refused => {
+                self.audit.refused(entry.refused(code.name()))
+            }
+            (Audited::Refusals | Audited::ByHandler, _) => self.audit.refused(entry.failed(code.name())),
+            (Audited::Always, _) if refused => self.audit.refused(entry.refused(code.name())),
+            // Perhaps it was done in part: nothing of that is counted away.
+            (Audited::Always, Some(promise)) => promise.keep_later(entry.failed(code.name())),
+            (Audited::Always, None) => self.audit.note(entry.failed(code.name())),
+        }
+    }
+}
+
+impl Drop for Recording {
+    /// The client left before its answer, or the handler panicked.
+    fn drop(&mut self) {
+        if let Some(promise) = self.promise.take() {
+            let entry = self.entry.clone().took(self.begun.elapsed());
+            promise.keep_later(
+                entry.failed("no-answer").and_detail("it ended before its answer; it may have been done"),
+            );
+        }
+    }
+}
+
+/// Whether a status says that somebody may not, as opposed to that they asked for the wrong thing.
+fn is_about_rights(status: StatusCode) -> bool {
+    [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS].contains(&status)
+}
+
+fn not_recorded(error: StoreError) -> Problem {
+    let detail = "this was done, and could not be recorded in the audit log yet; look whether it is as you want it, and \
+                  see the gateway's log";
+    Problem::new(Code::StoreFailed, detail).because(error)
+}
