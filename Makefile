@@ -1,6 +1,6 @@
 # What one does with this repository. Each target is a line here and a script in ci/ or demo/ that says how.
 
-.PHONY: help demo test check bench image
+.PHONY: help demo test check bench image manuals
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,3 +24,10 @@ bench: ## builds release and prints the performance report, beside stock OpenSSH
 
 image: ## container images of gateway and agent, without a registry (needs Docker and root)
 	ci/image
+
+manuals: ## manual pages and shell completions of both programs, into target/manuals
+	cargo run --quiet --package edge-agent --example manuals -- target/manuals
+	cargo run --quiet --package gateway -- man --dir target/manuals
+	cargo run --quiet --package gateway -- completions bash > target/manuals/tidegate.bash
+	cargo run --quiet --package gateway -- completions zsh > target/manuals/_tidegate
+	cargo run --quiet --package gateway -- completions fish > target/manuals/tidegate.fish

@@ -9,6 +9,7 @@ pub mod client;
 pub mod connect;
 pub mod doctor;
 pub mod edge;
+pub mod events;
 pub mod exit;
 pub mod healthcheck;
 pub mod manuals;
@@ -19,6 +20,7 @@ pub mod settings;
 mod snapshot;
 pub mod ssh_config;
 pub mod ssh_key;
+pub mod status;
 pub mod token;
 pub mod transport;
 
@@ -34,6 +36,7 @@ use backup::{BackupArgs, RestoreArgs};
 use connect::ConnectArgs;
 use doctor::DoctorArgs;
 use edge::EdgeArgs;
+use events::EventsArgs;
 use exit::{CliError, Exit, complain};
 use healthcheck::healthcheck;
 use manuals::{CompletionsArgs, ManArgs};
@@ -41,6 +44,7 @@ use output::print_own;
 use settings::SettingsArgs;
 use ssh_config::SshConfigArgs;
 use ssh_key::SshKeyArgs;
+use status::StatusArgs;
 use token::TokenArgs;
 
 /// SSH reverse tunnels on demand, to machines that nothing can reach.
@@ -65,12 +69,16 @@ enum Command {
         #[command(flatten)]
         serve: ServeArgs,
     },
+    /// Show how the gateway is: edges by status, what is open, its parts
+    Status(StatusArgs),
     /// Say what is wrong with this set-up, and how to mend it
     Doctor(DoctorArgs),
     /// Enrol sites, look at them, open and close their tunnels
     Edge(EdgeArgs),
     /// Reach a service of an edge through a local port, or through standard input and output
     Connect(ConnectArgs),
+    /// Print what happens to edges, while it happens
+    Events(EventsArgs),
     /// Make, list and revoke tokens of the admin API
     Token(TokenArgs),
     /// Add, list and remove operators' SSH keys
@@ -115,7 +123,9 @@ pub fn run() -> ExitCode {
             // Containers know 0 and 1; other codes are reserved there.
             if operate(healthcheck(&config, ready)) == Exit::Ok { Exit::Ok } else { Exit::Failure }
         }),
+        Command::Status(args) => operate(args.run()),
         Command::Doctor(args) => operate(args.run()),
+        Command::Events(args) => operate(args.run()),
         Command::Edge(args) => operate(args.run()),
         Command::Connect(args) => operate(args.run()),
         Command::Token(args) => operate(args.run()),
@@ -135,7 +145,9 @@ impl Command {
         match self {
             Self::Serve(args) | Self::CheckConfig(args) | Self::Healthcheck { serve: args, .. } => Some(args),
             Self::Doctor(args) => Some(&mut args.serve),
-            Self::Edge(_)
+            Self::Status(_)
+            | Self::Edge(_)
+            | Self::Events(_)
             | Self::Connect(_)
             | Self::Token(_)
             | Self::SshKey(_)
@@ -247,6 +259,9 @@ mod tests {
             "settings set --interval 10 --idle-timeout 60 --hold 0",
             "connect shop-17/db --listen 127.0.0.1:5432",
             "connect shop-17/ssh --stdio",
+            "status",
+            "events --follow",
+            "events --edge shop-17 --until tunnel-opened -o json",
             "doctor",
             "doctor -c /etc/tidegate.toml --data-dir /var/lib/tidegate --url https://gate:9000 -o json",
             "backup gate.backup",
@@ -274,6 +289,9 @@ mod tests {
             "edge set shop-17",
             "edge set shop-17 --interval soon",
             "completions tcsh",
+            "events",
+            "events --follow --until online",
+            "events --until lunch",
             "settings set",
             "connect shop-17/db",
             "connect shop-17/db --stdio --listen 127.0.0.1:1",

@@ -58,6 +58,13 @@ impl Text {
         Self(vec![(style, escape(text)), (Style::Plain, "\n".to_owned())])
     }
 
+    /// One line of pieces, each in its style, with its end.
+    pub fn words(words: &[(Style, &str)]) -> Self {
+        let mut text = Self(words.iter().map(|(style, word)| (*style, escape(word))).collect());
+        text.push(Style::Plain, "\n".to_owned());
+        text
+    }
+
     /// A name and a value each; what has no value is left out.
     pub fn facts<'a, C: Into<Cell>>(facts: impl IntoIterator<Item = (&'a str, C)>) -> Self {
         let facts = facts.into_iter().map(|(name, value)| (name, value.into()));
@@ -172,7 +179,15 @@ pub fn escape(text: &str) -> String {
 /// `value` as JSON for people and programs alike, with an end of line. JSON itself escapes the control characters of
 /// ASCII only; the others are written as `\u009b`, which means the same to whoever parses it.
 pub fn json(value: &impl Serialize) -> Result<String, serde_json::Error> {
-    let json = serde_json::to_string_pretty(value)?;
+    Ok(harmless(&serde_json::to_string_pretty(value)?))
+}
+
+/// As [`json`], in one line.
+pub fn json_line(value: &impl Serialize) -> Result<String, serde_json::Error> {
+    Ok(harmless(&serde_json::to_string(value)?))
+}
+
+fn harmless(json: &str) -> String {
     let mut harmless = json.chars().fold(String::with_capacity(json.len() + 1), |mut out, character| {
         // Ends of lines in it are those of the layout: inside a string they are escaped.
         if character != '\n' && acts(character) {
@@ -183,7 +198,7 @@ pub fn json(value: &impl Serialize) -> Result<String, serde_json::Error> {
         out
     });
     harmless.push('\n');
-    Ok(harmless)
+    harmless
 }
 
 /// Whether a terminal does something at this character instead of showing it. All of them are below U+10000.

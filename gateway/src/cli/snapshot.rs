@@ -79,7 +79,7 @@ pub(super) fn bytes(count: u64) -> String {
 }
 
 /// The two largest units of a time span.
-fn span(seconds: u64) -> String {
+pub(super) fn span(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     if days > 0 {
         format!("{days} d {hours} h")

@@ -176,3 +176,52 @@ async fn a_shell_completes_the_command_line_and_a_page_describes_it() {
     let page = tidegate(&gateway, "man").await.ok().stdout;
     assert!(page.contains(".SH SUBCOMMANDS"), "{page}");
 }
+
+#[tokio::test]
+async fn events_are_printed_while_they_happen_also_after_a_restart_of_the_gateway() {
+    let mut gateway = Gateway::start().await;
+    let log = Log::default();
+    let _following = Process::start("tidegate events", gateway.cli(&["events", "--follow"]), &log);
+    let until = gateway.cli(&["events", "--until", "tunnel-opened", "--edge", "shop", "-o", "json"]);
+    // What follows only one edge needs that edge.
+    let edge = gateway.admin.create("shop").await;
+    let waiting = Log::default();
+    let mut until = Process::start("tidegate events", until, &waiting);
+    let agent = AgentOptions::joining(&edge).start();
+    gateway.admin.wait_online("shop").await;
+    // Both may have begun to listen after that: only what comes from now on is certain to be heard.
+    tests::wait::until(SOON, "both are told of a tunnel", async || {
+        tidegate(&gateway, "edge close shop").await.ok();
+        tidegate(&gateway, "edge open shop --wait").await.ok();
+        (!until.runs() && log.contains("tunnel-opened")).then_some(())
+    })
+    .await;
+    assert!(until.exit(SOON).await.success());
+    let last = waiting.text();
+    let last: Value =
+        serde_json::from_str(last.lines().last().expect("an event")).expect("one object a line");
+    assert_eq!((&last["edge"], &last["event"]), (&"shop".into(), &"tunnel-opened".into()));
+
+    let before = log.len();
+    gateway.kill_and_resume().await;
+    log.wait_for_after(before, "some events were missed", SOON).await;
+    drop(agent);
+    gateway.admin.create("depot").await;
+    log.wait_for_after(before, "depot  created", SOON).await;
+}
+
+#[tokio::test]
+async fn status_shows_edges_and_parts_at_a_glance() {
+    let site = Site::start(&[]).await;
+    site.gateway.admin.create("depot").await;
+    let shown = tidegate(&site.gateway, "status").await.ok().stdout;
+    for part in ["online:", "never joined: 1", "store", "check-ins:"] {
+        assert!(shown.contains(part), "{part} is missing:\n{shown}");
+    }
+    let json = tidegate(&site.gateway, "status -o json").await.ok().stdout;
+    let json: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(
+        (&json["edges"]["online"], &json["gateway"]["parts"]["store"]["status"]),
+        (&1.into(), &"ok".into())
+    );
+}
