@@ -7,6 +7,7 @@
 //! | [`event`] | what happened to an edge, for whoever watches |
 //! | [`people`] | what is durable of operators: users, sessions, API tokens, SSH keys |
 //! | [`tunnel`] | the life of one edge's tunnel |
+//! | [`history`] | which of that the history of an edge keeps |
 //! | [`instances`] | the agents of one edge: who is live, who is one too many |
 //! | [`list`] | lists of edges |
 //! | [`refusal`] | what is refused, and why |
@@ -23,6 +24,7 @@ use edge::Timestamp;
 pub mod authority;
 pub mod edge;
 pub mod event;
+pub mod history;
 pub mod instances;
 pub mod list;
 pub mod people;

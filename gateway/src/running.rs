@@ -282,6 +282,7 @@ impl Running {
             warn!("a listener's task did not end in time");
         }
         self.watching.shutdown().await;
+        self.tunnels.write_history().await;
         if let Err(error) = self.tunnels.write_last_seen().await {
             warn!(%error, "last-seen times could not be stored");
         }

@@ -6,6 +6,7 @@
 pub(crate) mod codec;
 mod committer;
 mod database;
+mod history;
 mod instance;
 mod sled;
 mod snapshots;
@@ -17,6 +18,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use shared::id::{EndpointId, InstanceId};
+use shared::wire::admin::HistoryEntry;
 
 pub use self::instance::OpenError;
 pub(crate) use self::instance::is_full;
@@ -56,6 +58,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// The edge's last snapshot.
     fn snapshot(&self, edge: EndpointId) -> StoreFuture<Option<SnapshotBlob>>;
+
+    /// Adds what happened to edges, in order; of each edge the newest [`crate::domain::history::KEPT`] stay.
+    fn put_history(&self, entries: Vec<(EndpointId, HistoryEntry)>) -> StoreFuture<()>;
+
+    /// The newest of what happened to the edge, newest first.
+    fn history(&self, edge: EndpointId, limit: usize) -> StoreFuture<Vec<HistoryEntry>>;
 
     /// `Err` with the reason while the last attempt to write failed.
     fn health(&self) -> Result<(), String>;

@@ -16,7 +16,7 @@ use shared::id::{EdgeId, EdgeKey, EdgeName, EndpointId, KeyDigest, ServiceName};
 use shared::secret::Secret;
 use shared::tunnel::control::ToAgent;
 use shared::tunnel::dial_failure::DialFailure;
-use shared::wire::admin;
+use shared::wire::admin::{self, HistoryEntry};
 use shared::wire::check_in::{self, Answer, CheckIn, Identity, Need};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -40,9 +40,11 @@ use crate::link::{Closer, Hold, Link, OpenFailure, Stream};
 use crate::store::{SnapshotBlob, Store, StoreError};
 use crate::telemetry::Telemetry;
 
+mod history;
 mod task;
 mod watch;
 
+use history::History;
 pub use watch::{EventId, Numbered, Watch};
 
 /// Questions that may wait for the task. It answers tens of thousands a second; when this is full, askers wait.
@@ -125,6 +127,7 @@ pub struct Tunnels {
     live: Arc<AtomicUsize>,
     telemetry: Telemetry,
     condition: Condition,
+    history: History,
 }
 
 impl std::fmt::Debug for Tunnels {
@@ -161,11 +164,12 @@ impl Tunnels {
         let live = Arc::new(AtomicUsize::new(0));
         let registry = Registry::new(records, now());
         let inbox = task::Inbox { asked, returned, streams_ended };
-        let counted = (Arc::clone(&live), telemetry.clone());
-        let task = task::Task::new(registry, (Arc::clone(&store), audit), ended, counted);
+        let history = History::start(Arc::clone(&store));
+        let watchers = (Arc::clone(&live), telemetry.clone(), history.clone());
+        let task = task::Task::new(registry, (Arc::clone(&store), audit), ended, watchers);
         tokio::spawn(task.run(inbox));
         let condition = Condition::None;
-        Self { questions, returns, store, next_waiter: Arc::default(), live, telemetry, condition }
+        Self { questions, returns, store, next_waiter: Arc::default(), live, telemetry, condition, history }
     }
 
     /// A handle whose changes of what is there are made on this condition, or refused as stale. It is checked in the step
@@ -438,16 +442,26 @@ impl Tunnels {
 
     /// Opens a stream to a service of an edge: raises the flag where the tunnel is closed, and waits a bounded time.
     /// Dropping the future gives up: the flag is lowered unless others want it. The stream holds the tunnel for as
-    /// long as it lives.
-    pub async fn open(&self, edge: &EdgeName, service: &ServiceName) -> Result<Stream, OpenError> {
-        let opened = self.try_open(edge, service).await;
+    /// long as it lives. `operator` is whom the edge's history names.
+    pub async fn open(
+        &self,
+        edge: &EdgeName,
+        service: &ServiceName,
+        operator: &str,
+    ) -> Result<Stream, OpenError> {
+        let opened = self.try_open(edge, service, operator).await;
         self.telemetry.stream(&opened);
         opened
     }
 
-    async fn try_open(&self, edge: &EdgeName, service: &ServiceName) -> Result<Stream, OpenError> {
+    async fn try_open(
+        &self,
+        edge: &EdgeName,
+        service: &ServiceName,
+        operator: &str,
+    ) -> Result<Stream, OpenError> {
         for _ in 0..OPEN_TRIES {
-            let Granted { link, hold } = self.want(edge, Some(service)).await?;
+            let Granted { link, hold } = self.want(edge, Some((service, operator))).await?;
             match link.open(service, hold).await {
                 Ok(stream) => return Ok(stream),
                 // The link ended under us: the next tunnel is the one to use, once the registry knows.
@@ -569,6 +583,18 @@ impl Tunnels {
         .await
     }
 
+    /// What happened to the edge lately, newest first.
+    pub async fn edge_history(&self, name: &EdgeName, limit: usize) -> Result<Vec<HistoryEntry>, AdminError> {
+        let endpoint = self.edge(name).await?.endpoint_id;
+        self.history.flush().await;
+        Ok(self.store.history(endpoint, limit).await?)
+    }
+
+    /// Writes what waits to be kept of the history of edges: before the store is closed.
+    pub async fn write_history(&self) {
+        self.history.flush().await;
+    }
+
     /// Where whoever uses tunnels counts what comes of it.
     pub fn telemetry(&self) -> &Telemetry {
         &self.telemetry
@@ -591,14 +617,20 @@ impl Tunnels {
     }
 
     /// Waits for a link of the edge. Giving up (dropping the future) takes the wish back.
-    async fn want(&self, edge: &EdgeName, service: Option<&ServiceName>) -> Result<Granted, OpenError> {
+    async fn want(
+        &self,
+        edge: &EdgeName,
+        stream: Option<(&ServiceName, &str)>,
+    ) -> Result<Granted, OpenError> {
+        let service = stream.map(|(service, _)| service);
+        let operator = stream.map(|(_, operator)| operator.to_owned());
         let waiter = WaiterId(self.next_waiter.fetch_add(1, Relaxed));
         let (reply, answer) = oneshot::channel();
         let began = Instant::now();
         let event = Event::Want { waiter, edge: edge.clone(), service: service.cloned() };
         let give_up = GiveUp { waiter, returns: &self.returns };
         self.ask(move |task, now| {
-            task.waiters.insert(waiter, reply);
+            task.waiters.insert(waiter, task::Waiting { reply, operator });
             task.handle(event, now);
         })
         .await;

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use shared::id::{EdgeName, EndpointId, InstanceId};
 
 use super::edge::Timestamp;
+use super::tunnel::LinkId;
 
 /// Something that happened to an edge.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +77,8 @@ pub enum What {
     },
     /// The tunnel that was open is no more.
     TunnelClosed {
+        /// Which link it was.
+        link: Option<LinkId>,
         /// By whose doing.
         cause: Cause,
         /// The same in words.

@@ -73,8 +73,8 @@ pub struct Edge {
     due: Option<Instant>,
     /// Whether an agent is there, as was told last.
     presence: presence::Presence,
-    /// Since when its tunnel is open.
-    opened: Option<Instant>,
+    /// Since when its tunnel is open, and by which link.
+    opened: Option<(Instant, LinkId)>,
     /// How often it was told that the present wish for a tunnel was offered or failed.
     retries_told: u8,
 }

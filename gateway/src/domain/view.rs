@@ -120,7 +120,7 @@ pub fn what(what: &What) -> admin::EdgeEvent {
         What::TunnelWanted => admin::EdgeEvent::TunnelWanted,
         What::TunnelOffered { instance } => admin::EdgeEvent::TunnelOffered { instance },
         What::TunnelOpened { instance } => admin::EdgeEvent::TunnelOpened { instance },
-        What::TunnelClosed { cause, reason, open_ms } => {
+        What::TunnelClosed { cause, reason, open_ms, .. } => {
             let cause = match cause {
                 Cause::Idle => admin::CloseCause::Idle,
                 Cause::Operator => admin::CloseCause::Operator,

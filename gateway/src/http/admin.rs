@@ -8,6 +8,7 @@ mod backup;
 mod edges;
 mod events;
 mod gateway;
+mod history;
 mod offers;
 mod settings;
 mod snapshots;
@@ -37,6 +38,7 @@ pub fn operations() -> Vec<Operation> {
     const TUNNEL: &str = "/api/v1/edges/{edge}/tunnel";
     const OFFER: &str = "/api/v1/edges/{edge}/offer";
     const SNAPSHOT: &str = "/api/v1/edges/{edge}/snapshot";
+    const HISTORY: &str = "/api/v1/edges/{edge}/history";
     const EVENTS: &str = "/api/v1/events";
     const STATUS: &str = "/api/v1/status";
     const SERIES: &str = "/api/v1/status/series";
@@ -123,6 +125,10 @@ pub fn operations() -> Vec<Operation> {
             .answers::<wire::StoredSnapshot>(200)
             .fails(&OPENING)
             .more("Opens the tunnel where it is closed, and waits for it."),
+        get("edge.history", HISTORY, Edge(Viewer), history::show, "Shows what happened to an edge lately")
+            .query::<history::HistoryQuery>()
+            .answers::<wire::History>(200)
+            .fails(&[Code::StoreFailed, Code::StoreFull]),
         get("event.follow", EVENTS, Edges(Viewer), events::follow, "Tells what happens to edges while it happens")
             .query::<events::EventQuery>()
             .answers_bytes(200, "text/event-stream")

@@ -69,7 +69,7 @@ pub async fn proxy(
 ) -> Result<Response> {
     let target = Target::of(request.uri())?;
     let (edge, service) = (&target.edge, &target.service);
-    let stream = state.tunnels.open(edge, service).await?;
+    let stream = state.tunnels.open(edge, service, &operator.name).await?;
     let record = state.tunnels.edge(edge).await?;
     let entry = Entry::new((&operator).into(), "service.proxy").from(peer.address);
     let recorded = Recorded::new(&state.audit, entry.edge(edge).service(service).via(AuditVia::Proxy));

@@ -46,7 +46,7 @@ pub async fn stream(
     request: Request<axum::body::Body>,
 ) -> Result<Response> {
     check_upgrade(request.version(), request.headers())?;
-    let stream = state.tunnels.open(&edge, &service).await?;
+    let stream = state.tunnels.open(&edge, &service, &operator.name).await?;
     let upgraded = hyper::upgrade::on(request);
     let entry = Entry::new((&operator).into(), "stream.open").from(peer.address);
     let entry = entry.edge(&edge).service(&service).via(AuditVia::Stream);

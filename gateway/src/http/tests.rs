@@ -710,3 +710,32 @@ async fn status_counts_edges_and_shows_the_gateway_to_who_reaches_all_of_them() 
     let counted = bench.vitals.telemetry().requests("status.show");
     assert!(format!("{counted:?}").contains("\"2xx\": 1"), "{counted:?}");
 }
+
+#[tokio::test]
+async fn history_of_an_edge_tells_what_happened_newest_first() {
+    let bench = Bench::new().await;
+    let new = bench.create("shop").await;
+    let agent = Agent::of(&new);
+    bench.as_agent("/api/v1/check-in", &agent, hello()).await;
+    let entries = |answer: &Answer| {
+        let history: admin::History = serde_json::from_slice(&answer.body).expect("a history");
+        history.entries.iter().map(|entry| entry.what.kind()).collect::<Vec<_>>()
+    };
+    let answer = bench.get("/api/v1/edges/shop/history").await;
+    assert_eq!(entries(&answer), ["online", "joined", "created"]);
+    bench.ask(Method::POST, "/api/v1/edges/shop/tunnel", Value::Null).await;
+    bench.ask(Method::DELETE, "/api/v1/edges/shop/tunnel", Value::Null).await;
+    let answer = bench.get("/api/v1/edges/shop/history?limit=1").await;
+    assert_eq!(
+        entries(&answer),
+        ["tunnel-unwanted"],
+        "why it did not open is told, that it was wanted is not"
+    );
+    for limit in ["0", "51", "-1", "x"] {
+        let answer = bench.get(&format!("/api/v1/edges/shop/history?limit={limit}")).await;
+        assert_eq!(answer.problem(), (400, "invalid-request".to_owned()), "{limit}");
+    }
+    bench.ask(Method::DELETE, "/api/v1/edges/shop", Value::Null).await;
+    bench.create("shop").await;
+    assert_eq!(entries(&bench.get("/api/v1/edges/shop/history").await), ["created"], "of the new one only");
+}

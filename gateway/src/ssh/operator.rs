@@ -240,7 +240,7 @@ impl Streams {
                 (edge, service)
             }
         };
-        let stream = self.tunnels.open(&edge, &service).await?;
+        let stream = self.tunnels.open(&edge, &service, &operator.name).await?;
         Ok((edge, service, stream))
     }
 }

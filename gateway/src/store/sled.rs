@@ -1,6 +1,6 @@
 //! The embedded store: two sled databases, `records` and `snapshots`, each with its own thread.
 //!
-//! Records are the truth; a snapshot can be taken again. So a damaged `records` is an error for a person to decide on,
+//! The second has the history of edges too. Records are the truth; a snapshot can be taken again, and a history is told once. So a damaged `records` is an error for a person to decide on,
 //! and a damaged `snapshots` is thrown away with a warning.
 
 use std::collections::HashSet;
@@ -8,12 +8,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use shared::id::EndpointId;
+use shared::wire::admin::HistoryEntry;
 
 use super::codec::{self, FORMAT_KEY, Write};
 use super::committer::Committer;
 use super::database::{Database, OnDamage};
 use super::instance::{Build, OpenError, sync_folder};
-use super::{SnapshotBlob, Store, StoreError, StoreFuture, snapshots};
+use super::{SnapshotBlob, Store, StoreError, StoreFuture, history, snapshots};
 use crate::domain::edge::{Change, Records, Timestamp};
 
 /// Folder of the store inside the gateway's data folder.
@@ -72,7 +73,7 @@ impl Store for SledStore {
             store.records.write(build(writes.into_iter().flatten())).await?;
             for change in batch {
                 if let Change::DeleteEdge(edge) = change {
-                    store.forget_snapshot(edge).await;
+                    store.forget(edge).await;
                 }
             }
             Ok(())
@@ -102,16 +103,34 @@ impl Store for SledStore {
         Box::pin(async move { store.snapshots.read(move |tree| snapshots::read(tree, edge)).await })
     }
 
+    fn put_history(&self, entries: Vec<(EndpointId, HistoryEntry)>) -> StoreFuture<()> {
+        let store = self.clone();
+        Box::pin(
+            async move { store.snapshots.write(Box::new(move |tree| history::add(tree, entries))).await },
+        )
+    }
+
+    fn history(&self, edge: EndpointId, limit: usize) -> StoreFuture<Vec<HistoryEntry>> {
+        let store = self.clone();
+        Box::pin(async move { store.snapshots.read(move |tree| Ok(history::read(tree, edge, limit))).await })
+    }
+
     fn health(&self) -> Result<(), String> {
         self.records.health().and_then(|()| self.snapshots.health()).map_err(|error| error.to_string())
     }
 }
 
 impl SledStore {
-    /// The edge is gone already; a snapshot that stays behind is swept at the next start.
-    async fn forget_snapshot(&self, edge: EndpointId) {
-        if let Err(error) = self.snapshots.write(Box::new(move |tree| snapshots::remove(tree, edge))).await {
-            tracing::warn!(endpoint = %edge, %error, "the snapshot of a deleted edge stays until the next start");
+    /// The edge is gone already; what stays behind of its snapshot and its history is swept at the next start.
+    async fn forget(&self, edge: EndpointId) {
+        let removals: [Build; 2] = [
+            Box::new(move |tree| snapshots::remove(tree, edge)),
+            Box::new(move |tree| history::remove(tree, edge)),
+        ];
+        for removal in removals {
+            if let Err(error) = self.snapshots.write(removal).await {
+                tracing::warn!(endpoint = %edge, %error, "a part of a deleted edge stays until the next start");
+            }
         }
     }
 }
@@ -142,8 +161,8 @@ fn read_all(tree: &sled::Tree) -> sled::Result<Result<Records, StoreError>> {
     Ok(Ok(records))
 }
 
-/// Removes what stayed behind of deleted edges: a last-seen time that was written late, a snapshot whose removal was cut
-/// short.
+/// Removes what stayed behind of deleted edges: a last-seen time or an entry of their history that was written late, a
+/// snapshot whose removal was cut short.
 fn sweep(records: &mut Database, snapshots: &mut Database) -> Result<(), StoreError> {
     let all = records.read(read_all)??;
     let edges: HashSet<EndpointId> = all.edges.iter().map(|edge| edge.endpoint).collect();
@@ -153,9 +172,12 @@ fn sweep(records: &mut Database, snapshots: &mut Database) -> Result<(), StoreEr
         records.write(vec![build(removals.into_iter())])?;
     }
     let orphans = snapshots.read(|tree| snapshots::orphans(tree, &edges))?;
-    let removals =
+    let of_snapshots =
         orphans.into_iter().map(|edge| -> Build { Box::new(move |tree| snapshots::remove(tree, edge)) });
-    snapshots.write(removals.collect())
+    let orphans = snapshots.read(|tree| history::orphans(tree, &edges))?;
+    let of_history =
+        orphans.into_iter().map(|edge| -> Build { Box::new(move |tree| history::remove(tree, edge)) });
+    snapshots.write(of_snapshots.chain(of_history).collect())
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use shared::fingerprint::HostKeyFingerprint;
 use shared::id::{EdgeId, EndpointId, InstanceId, KeyDigest};
+use shared::wire::admin::{EdgeEvent, HistoryEntry};
 use shared::wire::snapshot::MAX_COMPRESSED;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -9,6 +10,7 @@ use uuid::Uuid;
 use super::{SnapshotBlob, Store};
 use crate::domain::authority::Role;
 use crate::domain::edge::{Change, EdgeRecord, Records, Settings, StockKey, Timestamp};
+use crate::domain::history::KEPT;
 use crate::domain::people::{ApiToken, Session, SshKey, User};
 
 /// A place where a store keeps its state, so that it can be opened again.
@@ -86,6 +88,12 @@ pub(crate) fn ssh_key(number: u64) -> SshKey {
         created_at: Timestamp(number),
         owner: None,
     }
+}
+
+/// An entry of an edge's history.
+pub(crate) fn opened(number: u64) -> HistoryEntry {
+    let what = EdgeEvent::TunnelOpened { instance: None };
+    HistoryEntry { at: Timestamp(number).to_string(), what, used: None }
 }
 
 /// A snapshot of `length` bytes that differ.
@@ -174,11 +182,14 @@ pub(crate) async fn a_deleted_edge_takes_all_that_is_its_own_along(place: impl P
     for number in [1, 2] {
         store.put_last_seen(vec![(edge(number).endpoint, Timestamp(1))]).await.expect("written");
         store.put_snapshot(edge(number).endpoint, snapshot(10_000)).await.expect("written");
+        store.put_history(vec![(edge(number).endpoint, opened(1))]).await.expect("written");
     }
     store.commit(vec![Change::DeleteEdge(edge(1).endpoint)]).await.expect("written");
     for _ in 0..2 {
         assert_eq!(store.snapshot(edge(1).endpoint).await.expect("readable"), None);
         assert_eq!(store.snapshot(edge(2).endpoint).await.expect("readable"), Some(snapshot(10_000)));
+        assert_eq!(store.history(edge(1).endpoint, 9).await.expect("readable"), []);
+        assert_eq!(store.history(edge(2).endpoint, 9).await.expect("readable"), [opened(1)]);
     }
     let store = reopen(&place, store).await;
     let records = load(&store).await;
@@ -190,9 +201,14 @@ pub(crate) async fn what_comes_late_for_a_deleted_edge_is_gone_after_a_restart(p
     let store = place.open().await;
     store.put_last_seen(vec![(edge(1).endpoint, Timestamp(1))]).await.expect("written");
     store.put_snapshot(edge(1).endpoint, snapshot(5_000)).await.expect("written");
+    let late = [1, 3, 2].map(|number| (edge(number).endpoint, opened(number)));
+    store.put_history(late.into()).await.expect("written");
     let store = reopen(&place, store).await;
     assert_eq!(load(&store).await, Records::default());
     assert_eq!(store.snapshot(edge(1).endpoint).await.expect("readable"), None);
+    for number in 1..=3 {
+        assert_eq!(store.history(edge(number).endpoint, 9).await.expect("readable"), []);
+    }
 }
 
 pub(crate) async fn a_snapshot_is_replaced_as_a_whole(place: impl Place) {
@@ -205,6 +221,40 @@ pub(crate) async fn a_snapshot_is_replaced_as_a_whole(place: impl Place) {
     }
     let store = reopen(&place, store).await;
     assert_eq!(store.snapshot(of).await.expect("readable"), Some(snapshot(1)));
+}
+
+pub(crate) async fn the_newest_of_what_happened_to_an_edge_is_kept(place: impl Place) {
+    let store = place.open().await;
+    let of = edge(1).endpoint;
+    store.commit(vec![Change::PutEdge(edge(1)), Change::PutEdge(edge(2))]).await.expect("written");
+    store.put_history(vec![(edge(2).endpoint, opened(1))]).await.expect("written");
+    for batch in [1..=1, 2..=40, 41..=41, 42..=130, 131..=135] {
+        let entries = batch.map(|number| (of, opened(number))).collect();
+        store.put_history(entries).await.expect("written");
+    }
+    let newest = |count: u64| (0..count).map(|back| opened(135 - back)).collect::<Vec<_>>();
+    assert_eq!(store.history(of, 3).await.expect("readable"), newest(3));
+    let store = reopen(&place, store).await;
+    assert_eq!(store.history(of, 1000).await.expect("readable"), newest(KEPT));
+    assert_eq!(store.history(edge(2).endpoint, 1000).await.expect("readable"), [opened(1)]);
+}
+
+pub(crate) async fn presence_that_did_not_change_adds_nothing(place: impl Place) {
+    let store = place.open().await;
+    let of = edge(1).endpoint;
+    store.commit(vec![Change::PutEdge(edge(1))]).await.expect("written");
+    let online = HistoryEntry {
+        what: EdgeEvent::Online { instance: InstanceId::from_bytes([7; 16]), hostname: None },
+        ..opened(1)
+    };
+    let offline = HistoryEntry { what: EdgeEvent::Offline { last_seen: None }, ..opened(2) };
+    let entries = [&online, &online, &opened(3)].map(|entry| (of, entry.clone()));
+    store.put_history(entries.into()).await.expect("written");
+    let store = reopen(&place, store).await;
+    let entries = [&online, &offline, &offline, &online].map(|entry| (of, entry.clone()));
+    store.put_history(entries.into()).await.expect("written");
+    let expected = [online.clone(), offline, opened(3), online];
+    assert_eq!(store.history(of, 10).await.expect("readable"), expected);
 }
 
 pub(crate) async fn what_is_too_large_is_refused_and_harms_nothing_else(place: impl Place) {
@@ -248,6 +298,8 @@ macro_rules! store_suite {
             a_deleted_edge_takes_all_that_is_its_own_along,
             what_comes_late_for_a_deleted_edge_is_gone_after_a_restart,
             a_snapshot_is_replaced_as_a_whole,
+            the_newest_of_what_happened_to_an_edge_is_kept,
+            presence_that_did_not_change_adds_nothing,
             what_is_too_large_is_refused_and_harms_nothing_else,
             concurrent_commits_are_all_kept,
         }

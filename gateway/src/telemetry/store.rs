@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use shared::id::EndpointId;
+use shared::wire::admin::HistoryEntry;
 
 use super::Telemetry;
 use crate::domain::edge::{Change, Records, Timestamp};
@@ -51,6 +52,14 @@ impl Store for Timed {
 
     fn snapshot(&self, edge: EndpointId) -> StoreFuture<Option<SnapshotBlob>> {
         self.store.snapshot(edge)
+    }
+
+    fn put_history(&self, entries: Vec<(EndpointId, HistoryEntry)>) -> StoreFuture<()> {
+        self.time(self.store.put_history(entries))
+    }
+
+    fn history(&self, edge: EndpointId, limit: usize) -> StoreFuture<Vec<HistoryEntry>> {
+        self.store.history(edge, limit)
     }
 
     fn health(&self) -> Result<(), String> {

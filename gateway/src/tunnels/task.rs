@@ -1,7 +1,11 @@
 //! The task itself: takes questions, lets the registry decide, runs the commands.
 
+use super::history::History;
 use super::watch::Events;
 use super::*;
+use crate::domain::event::What;
+use crate::domain::history::MAX_OPERATORS;
+use shared::wire::admin::TunnelUse;
 
 /// How often last-seen times go to the store. They are for people; losing half a minute of them in a crash is fine.
 const SEEN_EVERY: Duration = Duration::from_secs(30);
@@ -21,6 +25,16 @@ struct Attached {
     closer: Closer,
     /// Once its services are announced.
     link: Option<Link>,
+    /// Streams that were let through, and for whom.
+    streams: u64,
+    operators: Vec<String>,
+}
+
+/// Somebody who waits for a link.
+pub(super) struct Waiting {
+    pub(super) reply: oneshot::Sender<Result<Granted, OpenError>>,
+    /// For whom, where it is for an operator's stream.
+    pub(super) operator: Option<String>,
 }
 
 /// State of the task.
@@ -30,7 +44,7 @@ pub(super) struct Task {
     pub(super) changes: HashMap<Token, oneshot::Sender<Result<(), AdminError>>>,
     pub(super) enrolments: HashMap<Token, oneshot::Sender<Result<Vec<EdgeName>, AdminError>>>,
     pub(super) logins: HashMap<Token, (oneshot::Sender<Option<Admitted>>, Closer)>,
-    pub(super) waiters: HashMap<WaiterId, oneshot::Sender<Result<Granted, OpenError>>>,
+    pub(super) waiters: HashMap<WaiterId, Waiting>,
     links: HashMap<LinkId, Attached>,
     snapshots: HashMap<EndpointId, Vec<oneshot::Sender<SnapshotBlob>>>,
     store: Arc<dyn Store>,
@@ -42,6 +56,7 @@ pub(super) struct Task {
     /// What the links that are gone carried.
     carried: Carried,
     telemetry: Telemetry,
+    history: History,
     next_token: u64,
 }
 
@@ -50,7 +65,7 @@ impl Task {
         registry: Registry,
         (store, audit): (Arc<dyn Store>, Audit),
         ended: mpsc::UnboundedSender<LinkId>,
-        (live, telemetry): (Arc<AtomicUsize>, Telemetry),
+        (live, telemetry, history): (Arc<AtomicUsize>, Telemetry, History),
     ) -> Self {
         Self {
             registry,
@@ -69,6 +84,7 @@ impl Task {
             events: Events::new(now().wall),
             carried: Carried::default(),
             telemetry,
+            history,
             next_token: 0,
         }
     }
@@ -147,7 +163,10 @@ impl Task {
             Command::LogIn { token, answer } => {
                 if let Some((reply, closer)) = self.logins.remove(&token) {
                     if let Some(admitted) = &answer {
-                        self.links.insert(admitted.link, Attached { closer, link: None });
+                        self.links.insert(
+                            admitted.link,
+                            Attached { closer, link: None, streams: 0, operators: Vec::new() },
+                        );
                     }
                     let _ = reply.send(answer);
                 }
@@ -164,7 +183,7 @@ impl Task {
             }
             Command::Grant { waiter, link } => self.grant(waiter, link, now),
             Command::Deny { waiter, error } => {
-                if let Some(reply) = self.waiters.remove(&waiter) {
+                if let Some(Waiting { reply, .. }) = self.waiters.remove(&waiter) {
                     let _ = reply.send(Err(error));
                 }
             }
@@ -176,6 +195,7 @@ impl Task {
             Command::Tell { link, message } => self.tell(link, message),
             Command::Publish(event) => {
                 self.telemetry.happened(&event.what);
+                self.history.note(&event, self.used(&event.what));
                 self.events.publish(event);
             }
         }
@@ -183,9 +203,10 @@ impl Task {
 
     fn grant(&mut self, waiter: WaiterId, id: LinkId, now: Now) {
         let link = self.links.get(&id).and_then(|attached| attached.link.clone());
-        let reply = self.waiters.remove(&waiter);
-        match (link, reply) {
-            (Some(link), Some(reply)) => {
+        let waiting = self.waiters.remove(&waiter);
+        match (link, waiting) {
+            (Some(link), Some(Waiting { reply, operator })) => {
+                self.note_use(id, operator);
                 // If nobody waits any more, dropping the hold gives the stream back.
                 let hold = Hold::new(id, self.ended.clone(), Arc::clone(&self.live));
                 let _ = reply.send(Ok(Granted { link, hold }));
@@ -208,6 +229,23 @@ impl Task {
         if let Some(attached) = self.links.get_mut(&link.id()) {
             attached.link = Some(link);
         }
+    }
+
+    fn note_use(&mut self, link: LinkId, operator: Option<String>) {
+        let (Some(attached), Some(operator)) = (self.links.get_mut(&link), operator) else { return };
+        attached.streams += 1;
+        if attached.operators.len() < MAX_OPERATORS && !attached.operators.contains(&operator) {
+            attached.operators.push(operator);
+        }
+    }
+
+    /// What the tunnel was used for that ended with this event, if one did.
+    fn used(&self, what: &What) -> Option<TunnelUse> {
+        let What::TunnelClosed { link: Some(link), .. } = what else { return None };
+        let attached = self.links.get(link)?;
+        let (from_edge_bytes, to_edge_bytes) = attached.link.as_ref().map_or((0, 0), Link::carried);
+        let (streams, operators) = (attached.streams, attached.operators.clone());
+        Some(TunnelUse { streams, from_edge_bytes, to_edge_bytes, operators })
     }
 
     /// What streams carried since the start.
@@ -249,10 +287,10 @@ impl Task {
                 self.handle(Event::GiveUp { waiter }, now());
             }
             Return::Link(link, reason) => {
-                if let Some(link) = self.links.remove(&link).and_then(|attached| attached.link) {
-                    self.carried.add(&link);
-                }
                 self.handle(Event::LinkDown { link, reason }, now());
+                if let Some(gone) = self.links.remove(&link).and_then(|attached| attached.link) {
+                    self.carried.add(&gone);
+                }
             }
         }
     }

@@ -14,6 +14,7 @@ pub use audit::{
 };
 pub use bulk::{BULK_EDGES, CreateEdges, EdgeRefused, EdgesCreated, Enrolled, MAX_BULK};
 pub use event::{CloseCause, EdgeEvent, Event, RESYNC};
+pub use history::{History, HistoryEntry, TunnelUse};
 pub use list::{EdgePage, EdgeSort, SortOrder};
 pub use offer::{CreateOffer, OfferCreated, OfferSecret, OfferedService, StandingOffer};
 pub use status::{EdgeCounts, GatewayStatus, Status, StatusPoint, StatusSeries};
@@ -21,6 +22,7 @@ pub use status::{EdgeCounts, GatewayStatus, Status, StatusPoint, StatusSeries};
 mod audit;
 mod bulk;
 mod event;
+mod history;
 mod list;
 mod offer;
 mod status;

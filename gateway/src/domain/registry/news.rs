@@ -76,7 +76,7 @@ impl Edge {
                 self.retried(What::TunnelOffered { instance: self.tunnel.instance() })
             }
             (Phase::Idle | Phase::Wanted | Phase::Offered, Phase::Open | Phase::Closing) => {
-                self.opened = Some(now.instant);
+                self.opened = self.tunnel.link().map(|link| (now.instant, link));
                 self.retries_told = 0;
                 vec![What::TunnelOpened { instance: self.tunnel.instance() }]
             }
@@ -95,10 +95,11 @@ impl Edge {
     }
 
     fn closed(&mut self, cause: Cause, now: Now) -> What {
-        let opened = self.opened.take().unwrap_or(now.instant);
-        let open_ms = now.instant.saturating_duration_since(opened).as_millis();
+        let opened = self.opened.take();
+        let open_ms = opened.map_or(0, |(at, _)| now.instant.saturating_duration_since(at).as_millis());
+        let link = opened.map(|(_, link)| link);
         let reason = self.tunnel.failure().unwrap_or("it closed").to_owned();
-        What::TunnelClosed { cause, reason, open_ms: u64::try_from(open_ms).unwrap_or(u64::MAX) }
+        What::TunnelClosed { link, cause, reason, open_ms: u64::try_from(open_ms).unwrap_or(u64::MAX) }
     }
 
     fn retried(&mut self, what: What) -> Vec<What> {

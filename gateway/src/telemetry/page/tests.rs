@@ -110,7 +110,7 @@ async fn page_says_what_happened() {
     bench.telemetry.connected(TransportLabel::Tls);
     bench.telemetry.requests("edge.list").answered(http::StatusCode::NOT_FOUND);
     let reason = "it broke".to_owned();
-    bench.telemetry.happened(&What::TunnelClosed { cause: Cause::Lost, reason, open_ms: 1 });
+    bench.telemetry.happened(&What::TunnelClosed { link: None, cause: Cause::Lost, reason, open_ms: 1 });
     for line in [
         "tidegate_check_ins_total{answer=\"unchanged\"}",
         "tidegate_ssh_logins_total{login=\"edge-key\"}",

@@ -10,8 +10,10 @@ pub const RESYNC: &str = "resync";
 
 /// One event: the data of a message, of which `event` is [`EdgeEvent::kind`] and `id` goes into `last-event-id`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Event {
     /// When it happened.
+    #[cfg_attr(feature = "schema", schemars(extend("format" = "date-time")))]
     pub at: String,
     /// The edge's name from then on.
     pub edge: EdgeName,
@@ -24,6 +26,7 @@ pub struct Event {
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum EdgeEvent {
     /// The edge was enrolled.
@@ -102,6 +105,7 @@ pub enum EdgeEvent {
 
 /// By whose doing an open tunnel ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum CloseCause {
     /// Nobody used it.

@@ -591,7 +591,10 @@ impl World {
                     self.in_order(site, 0, Arrival::ToAgent { link, message });
                 }
             }
-            Command::Publish(_) | Command::Change { .. } => {}
+            Command::Publish(_)
+            | Command::Change { .. }
+            | Command::CreatedMany { .. }
+            | Command::Bound { .. } => {}
         }
     }
 

@@ -37,7 +37,10 @@ fn life_of_an_edge_is_told_in_order() {
     assert_eq!(bench.told(), [], "it is leaving, and still there");
     bench.handle(Event::LinkDown { link, reason: "the other end closed it".into() });
     let reason = "the other end closed it".to_owned();
-    assert_eq!(bench.told(), [What::TunnelClosed { cause: Cause::Idle, reason, open_ms: 7000 }]);
+    assert_eq!(
+        bench.told(),
+        [What::TunnelClosed { link: Some(link), cause: Cause::Idle, reason, open_ms: 7000 }]
+    );
 
     let change = admin::ChangeEdge {
         name: Some(name("store")),
@@ -184,7 +187,7 @@ fn tunnel_that_breaks_while_wanted_is_told_as_closed_and_wanted() {
     bench.told();
     bench.handle(Event::LinkDown { link, reason: "the connection broke".into() });
     let reason = "the connection broke".to_owned();
-    let closed = What::TunnelClosed { cause: Cause::Lost, reason, open_ms: 0 };
+    let closed = What::TunnelClosed { link: Some(link), cause: Cause::Lost, reason, open_ms: 0 };
     assert_eq!(bench.told(), [closed, What::TunnelWanted]);
     bench.pass(Duration::from_secs(600));
     let told = bench.told();
