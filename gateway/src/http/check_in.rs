@@ -94,7 +94,7 @@ pub async fn put_snapshot(
 ) -> Result<StatusCode> {
     let who = identity(&headers)?;
     let edge = state.tunnels.identify(&who).await?;
-    let _place = state.uploads.enter()?;
+    let _place = state.uploads.enter().await?;
     let gzip = body::read(body, MAX_COMPRESSED, SNAPSHOT_DEADLINE).await?;
     snapshot::unpack(gzip.clone()).await?;
     let blob =

@@ -2,17 +2,20 @@
 //! one.
 //!
 //! Thousands of tunnels may fall idle in the same minute, and each brings its snapshot before it closes. The rule: a
-//! snapshot has one of [`MAX_UPLOADS`] places from the head of its request until it is stored, and whoever finds none
-//! is asked to come again. Unpacking is work for a thread of its own, a few at a time: each may take as much memory as
+//! snapshot has one of [`MAX_UPLOADS`] places from the head of its request until it is stored. Whoever finds none waits in
+//! line, with its bytes still on its own side, and is asked to come again where that takes too long: a refusal at once
+//! would cost the gateway another TLS handshake for each. Unpacking is work for a thread of its own, a few at a time: each may take as much memory as
 //! the largest snapshot.
 
 use std::io::Read as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use flate2::bufread::GzDecoder;
 use shared::wire::snapshot::{MAX_JSON, Snapshot};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use super::problem::{Code, Problem};
 
@@ -20,7 +23,10 @@ use super::problem::{Code, Problem};
 /// half a second over a slow satellite link, so 5,000 agents on such links are through within half a minute.
 pub const MAX_UPLOADS: usize = 128;
 
-/// When one that found no place should come again; agents spread themselves over as much again, and come later each time.
+/// Longest wait for a place. Agents wait for twice as long and more until they hear that their snapshot is stored.
+const TURN_TIME: Duration = Duration::from_secs(20);
+
+/// When one that got no place should come again; agents spread themselves over as much again, and come later each time.
 const RETRY_S: u32 = 1;
 
 /// Snapshots that are unpacked at once. Each takes some tens of milliseconds and up to a few times [`MAX_JSON`]; more
@@ -40,11 +46,14 @@ impl Default for Uploads {
 }
 
 impl Uploads {
-    /// A place, held until it is dropped; or the answer that there is none now.
-    pub fn enter(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        Arc::clone(&self.0).try_acquire_owned().map_err(|_| {
-            let detail =
-                format!("the gateway takes in {MAX_UPLOADS} snapshots now, and no more at once; try again");
+    /// A place, held until it is dropped; or the answer that there was none.
+    pub async fn enter(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let place = timeout(TURN_TIME, Arc::clone(&self.0).acquire_owned()).await;
+        place.map(|place| place.expect("nobody closes this semaphore")).map_err(|_| {
+            let detail = format!(
+                "the gateway takes in {MAX_UPLOADS} snapshots at once and had no place within {} s; try again",
+                TURN_TIME.as_secs()
+            );
             Problem::new(Code::Busy, detail).retry_after_s(RETRY_S)
         })
     }
