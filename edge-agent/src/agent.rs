@@ -9,9 +9,10 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use shared::dial::Dialer;
-use shared::id::EdgeId;
 use shared::join_token::JoinToken;
-use shared::wire::check_in::{Authorization, FailedOffer, Hello, Identity, PROTOCOL_VERSION, TunnelState};
+use shared::wire::check_in::{
+    Authorization, FailedOffer, Hello, Identity, Offer, PROTOCOL_VERSION, TunnelState,
+};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -65,7 +66,7 @@ impl AgentError {
 
 /// Runs the agent until `stop` is cancelled; then closes its tunnel in order.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AgentError> {
-    let state = State::open(&config.data_dir)?;
+    let state = Arc::new(State::open(&config.data_dir)?);
     let edge_id = state.edge_id(config.edge_id)?;
     let instance = state.instance_id()?;
     let services = config.services.iter().map(Service::announced).collect();
@@ -83,7 +84,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AgentErr
         services = config.services.len(), "the agent starts"
     );
     board.joined(&token.api_url);
-    let agent = Agent::new(board, edge_id, &token, endpoint, dialer, config.services.into(), start);
+    let site = Site { dialer, edge_id, host_keys: token.host_keys.clone(), services: config.services.into() };
+    let agent = Agent::new(board, endpoint, state, site, start);
     agent.run(stop).await;
     tracing::info!("the agent has ended");
     Ok(())
@@ -115,7 +117,7 @@ async fn join(
         (_, Err(error)) => return Err(error.into()),
     };
     match (config.join_token.clone(), kept) {
-        (Some(given), Some(kept)) if given == kept => Ok(Some((kept, Start::Again))),
+        (Some(given), Some(kept)) if given == kept => Ok(Some((kept, again(state)))),
         (Some(given), kept) => {
             if kept.is_some() {
                 tracing::warn!(gateway = %given.api_url, "the given join token replaces the one kept so far");
@@ -123,7 +125,7 @@ async fn join(
             state.keep_join_token(&given)?;
             Ok(Some((given, Start::Joined)))
         }
-        (None, Some(kept)) => Ok(Some((kept, Start::Again))),
+        (None, Some(kept)) => Ok(Some((kept, again(state)))),
         (None, None) => {
             let Some(pasted) = ask_for_token(config, stop).await? else { return Ok(None) };
             state.keep_join_token(&pasted)?;
@@ -131,6 +133,10 @@ async fn join(
             Ok(Some((pasted, Start::Joined)))
         }
     }
+}
+
+fn again(state: &State) -> Start {
+    Start::Again { last_offer: state.last_offer() }
 }
 
 async fn ask_for_token(config: &Config, stop: &CancellationToken) -> Result<Option<JoinToken>, AgentError> {
@@ -160,6 +166,7 @@ struct Agent {
     lifecycle: Lifecycle,
     started: Instant,
     endpoint: Endpoint,
+    state: Arc<State>,
     site: Arc<Site>,
     hostname: String,
     questions: mpsc::Sender<Question>,
@@ -183,15 +190,7 @@ struct Inbox {
 }
 
 impl Agent {
-    fn new(
-        board: Board,
-        edge_id: EdgeId,
-        token: &JoinToken,
-        endpoint: Endpoint,
-        dialer: Dialer,
-        services: Arc<[Service]>,
-        start: Start,
-    ) -> Self {
+    fn new(board: Board, endpoint: Endpoint, state: Arc<State>, site: Site, start: Start) -> Self {
         // One question and one snapshot at a time: the lifecycle sees to it.
         let (questions, asked) = mpsc::channel(1);
         let (snapshot_tried, snapshots_tried) = mpsc::channel(1);
@@ -202,7 +201,8 @@ impl Agent {
             lifecycle: Lifecycle::new(start, Instant::now(), roll()),
             started: Instant::now(),
             endpoint,
-            site: Arc::new(Site { dialer, edge_id, host_keys: token.host_keys.clone(), services }),
+            state,
+            site: Arc::new(site),
             hostname: snapshot::host_name(),
             questions,
             tunnel: None,
@@ -247,12 +247,7 @@ impl Agent {
                     Command::CheckIn { tunnel, failed, eager } => {
                         self.check_in(tunnel, failed, if eager { Pace::Eager } else { Pace::Usual });
                     }
-                    Command::OpenTunnel(attempt, offer) => {
-                        tracing::debug!(offer = %offer.id, "the gateway needs a tunnel");
-                        let events = self.tunnel_events.clone();
-                        self.tunnel =
-                            Some((attempt, Tunnel::start(attempt, offer, Arc::clone(&self.site), events)));
-                    }
+                    Command::OpenTunnel(attempt, offer) => self.open_tunnel(attempt, offer),
                     Command::ProbeTunnel(attempt) => self.request(attempt, Request::Probe),
                     Command::AskToClose(attempt) => self.request(attempt, Request::AskToClose),
                     Command::CloseTunnel(attempt) => self.request(attempt, Request::Close),
@@ -278,6 +273,19 @@ impl Agent {
         };
         let asked = self.questions.try_send(Question { hello, failed, pace });
         debug_assert!(asked.is_ok(), "the lifecycle asks one question at a time");
+    }
+
+    fn open_tunnel(&mut self, attempt: Attempt, offer: Offer) {
+        tracing::debug!(offer = %offer.id, "the gateway needs a tunnel");
+        let (state, id) = (Arc::clone(&self.state), offer.id);
+        // Beside the login, which need not wait for it: who finds no id after a power cut only comes back later.
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = state.keep_last_offer(id) {
+                tracing::debug!(%error, "the offer's id could not be kept");
+            }
+        });
+        let events = self.tunnel_events.clone();
+        self.tunnel = Some((attempt, Tunnel::start(attempt, offer, Arc::clone(&self.site), events)));
     }
 
     fn request(&self, attempt: Attempt, request: Request) {

@@ -42,8 +42,8 @@ const KEPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for a TLS handshake, and for an answer, while somebody may be waiting for this agent: enough for the few
 /// round trips of a slow satellite link, and not for a network that went away again.
 const EAGER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest wait until a snapshot is stored: the gateway gives a slow link 30 s to carry it.
-const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(40);
+/// Longest wait until a snapshot is stored: 20 s in line at the gateway, 30 s over a slow link, and its disk.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(55);
 
 /// Where a gateway says that it lives.
 const HEALTH_PATH: &str = "/healthz";
@@ -303,12 +303,14 @@ impl Client {
     /// One check-in. `hello` goes along with the first one of a connection, and when the gateway wanted it.
     pub async fn check_in(&mut self, hello: Hello, failed: Option<FailedOffer>, pace: Pace) -> Outcome {
         let kept = self.connection.take().filter(|connection| !connection.is_closed());
+        let mut rerouted = false;
         let result = match (kept, pace) {
             (Some(connection), Pace::Usual) => {
                 match self.ask(connection, &hello, &failed, KEPT_TIMEOUT).await {
                     // The gateway, or something on the way, closed or forgot a connection that was idle: that is no trouble
                     // yet.
                     Err(RequestError::Http { .. } | RequestError::Timeout { .. }) => {
+                        rerouted = true;
                         self.ask_anew(&hello, &failed, pace).await
                     }
                     result => result,
@@ -317,7 +319,7 @@ impl Client {
             (_, Pace::Eager) | (None, Pace::Usual) => self.ask_anew(&hello, &failed, pace).await,
         };
         match result {
-            Ok((status, headers, body)) => self.understand(status, &headers, &body),
+            Ok((status, headers, body)) => self.understand(status, &headers, &body, rerouted),
             Err(RequestError::Pin(mismatch)) => {
                 Outcome::Refused(Refusal { kind: RefusalKind::TlsPin, detail: mismatch.to_string() })
             }
@@ -357,17 +359,23 @@ impl Client {
         Ok(answer)
     }
 
-    fn understand(&mut self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Outcome {
+    fn understand(
+        &mut self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+        rerouted: bool,
+    ) -> Outcome {
         let refused = |kind| Outcome::Refused(Refusal { kind, detail: detail(status, body) });
         match status {
             StatusCode::NO_CONTENT => {
                 self.hello_wanted = false;
-                Outcome::Answered { interval: None, offer: None }
+                Outcome::Answered { interval: None, offer: None, rerouted }
             }
             StatusCode::OK => match serde_json::from_slice::<Answer>(body) {
                 Ok(answer) => {
                     self.hello_wanted = answer.hello_wanted;
-                    understood(answer)
+                    understood(answer, rerouted)
                 }
                 Err(error) => Outcome::Trouble {
                     reason: format!("{} gave an answer that is none: {error}", self.endpoint.address),
@@ -386,13 +394,13 @@ impl Client {
 /// Bounds of the interval (`interval_s`): what a gateway says beyond them is taken as the nearest.
 const INTERVALS: (u32, u32) = (1, 86_400);
 
-fn understood(answer: Answer) -> Outcome {
+fn understood(answer: Answer, rerouted: bool) -> Outcome {
     let interval = Duration::from_secs(answer.interval_s.clamp(INTERVALS.0, INTERVALS.1).into());
     let offer = match answer.need {
         Need::Tunnel => answer.offer,
         Need::None => None,
     };
-    Outcome::Answered { interval: Some(interval), offer }
+    Outcome::Answered { interval: Some(interval), offer, rerouted }
 }
 
 /// What the gateway said, or, if something else answered, that it did.

@@ -15,6 +15,11 @@
 //! check-ins fail, or it could not use an offer. It stays so until the gateway answers, for ten minutes at most. All
 //! others come back spread out, so that thousands that lost their gateway together don't return together.
 //!
+//! Whatever became of an offer is reported with the next check-in until that gets through: that it failed, or that the
+//! tunnel which came of it was lost. The gateway may not know the latter yet, and so can offer the next one at once. An
+//! agent that starts again reports the last offer of its earlier life. Where the network has shown itself to be another
+//! one (check-ins work again after trouble, or only over a new connection), an open tunnel is probed.
+//!
 //! The tunnel, with "check in" meaning at once, unless the tunnel broke twice in a row: then after a back-off. One that
 //! nobody was using is no reason to hurry: some moment of the interval.
 //!
@@ -136,6 +141,8 @@ enum Phase {
 #[derive(Clone, Copy, Debug)]
 struct Live {
     attempt: Attempt,
+    /// What it came of.
+    offer: OfferId,
     since: Instant,
     streams: usize,
     /// When a stream was last seen open or a hold was reported. Bytes flow in open streams only, so they need no watch of
@@ -158,9 +165,9 @@ impl Live {
 impl Lifecycle {
     /// An agent that starts at `now`.
     pub fn new(start: Start, now: Instant, roll: Roll) -> Self {
-        let first = match start {
-            Start::Joined => now,
-            Start::Again => now + roll.of(FIRST_INTERVAL),
+        let (first, last_offer) = match start {
+            Start::Joined => (now, None),
+            Start::Again { last_offer } => (now + roll.of(FIRST_INTERVAL), last_offer),
         };
         Self {
             interval: FIRST_INTERVAL,
@@ -172,7 +179,8 @@ impl Lifecycle {
             attempts: 0,
             setbacks: 0,
             last_failure: None,
-            failed: None,
+            failed: last_offer
+                .map(|offer| FailedOffer { offer, reason: "the agent was started again".into() }),
             snapshot: Delivery::Idle,
             stopping: false,
         }
@@ -257,7 +265,7 @@ impl Lifecycle {
         let CheckIns::Running { since, failed, then } = &mut self.check_ins else { return };
         let (since, failed, then) = (*since, failed.take(), then.take());
         match outcome {
-            Outcome::Answered { interval, offer } => {
+            Outcome::Answered { interval, offer, rerouted } => {
                 self.interval = interval.unwrap_or(self.interval);
                 let after_errors = self.troubles > 0 || self.refused.is_some();
                 self.troubles = 0;
@@ -270,6 +278,11 @@ impl Lifecycle {
                 }
                 let due = then.map_or(now + wait, |then| then.min(now + wait));
                 self.check_ins = CheckIns::Due(due);
+                if let Tunnel::Open(live) = self.tunnel
+                    && (after_errors || rerouted)
+                {
+                    out.push(Command::ProbeTunnel(live.attempt));
+                }
                 if let Some(offer) = offer {
                     self.offered(offer, out);
                 }
@@ -368,7 +381,8 @@ impl Lifecycle {
             TunnelEvent::Opened { idle_timeout } => {
                 out.push(Command::Tell(Notice::TunnelOpened));
                 self.last_failure = None;
-                self.tunnel = Tunnel::Open(Live { attempt, since: now, streams, active: now, idle_timeout });
+                self.tunnel =
+                    Tunnel::Open(Live { attempt, offer, since: now, streams, active: now, idle_timeout });
                 return;
             }
             TunnelEvent::Failed(failure) => failure,
@@ -503,6 +517,8 @@ impl Lifecycle {
     }
 
     fn lost(&mut self, live: Live, reason: String, now: Instant, roll: Roll, out: &mut Vec<Command>) {
+        let report = format!("its tunnel was lost: {reason}");
+        self.failed = Some(FailedOffer { offer: live.offer, reason: report });
         out.push(Command::Tell(Notice::TunnelLost { reason }));
         self.tunnel = Tunnel::Closed;
         if now.duration_since(live.since) > SETTLED {

@@ -1,4 +1,4 @@
-//! What the agent keeps in its data folder: edge ID, instance id, join token. All of it is secret or proves something,
+//! What the agent keeps in its data folder: edge ID, instance id, join token, last offer. All of it is secret or proves something,
 //! so the folder is 0700 and its files are 0600.
 //!
 //! The rules: a file is there as a whole or not at all, whenever the machine stops; one process at a time owns the
@@ -11,13 +11,14 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use shared::id::{EdgeId, InstanceId};
+use shared::id::{EdgeId, InstanceId, OfferId};
 use shared::join_token::{JoinToken, JoinTokenError};
 
 const LOCK: &str = "lock";
 const EDGE_ID: &str = "edge-id";
 const INSTANCE_ID: &str = "instance-id";
 const JOIN_TOKEN: &str = "join-token";
+const LAST_OFFER: &str = "last-offer";
 
 /// Why the data folder can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +119,16 @@ impl State {
         self.write(JOIN_TOKEN, &token.expose())
     }
 
+    /// The last offer that was used, if it can be read; nothing is lost without it but some time.
+    pub fn last_offer(&self) -> Option<OfferId> {
+        read(&self.folder, LAST_OFFER).ok().flatten()
+    }
+
+    /// Keeps the id of an offer that is about to be used.
+    pub fn keep_last_offer(&self, offer: OfferId) -> Result<(), StateError> {
+        self.write(LAST_OFFER, &offer.to_string())
+    }
+
     /// Written aside, synced and renamed, with the folder synced after: old or new, never half.
     fn write(&self, name: &str, text: &str) -> Result<(), StateError> {
         let path = self.folder.join(name);
@@ -198,6 +209,19 @@ mod tests {
         let second = State::open(&path).expect("unlocked");
         assert_eq!(second.edge_id(None).expect("kept"), edge);
         assert_eq!(second.instance_id().expect("kept"), instance);
+    }
+
+    #[test]
+    fn last_offer_is_kept_and_a_damaged_one_counts_as_none() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = State::open(folder.path()).expect("a new folder");
+        assert_eq!(state.last_offer(), None);
+        for offer in [OfferId::random(), OfferId::random()] {
+            state.keep_last_offer(offer).expect("written");
+            assert_eq!(state.last_offer(), Some(offer));
+        }
+        std::fs::write(folder.path().join(LAST_OFFER), "gibberish").expect("written");
+        assert_eq!(state.last_offer(), None);
     }
 
     #[test]

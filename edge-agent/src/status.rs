@@ -249,7 +249,7 @@ mod tests {
     }
 
     fn answered(seconds: u64) -> Outcome {
-        Outcome::Answered { interval: Some(Duration::from_secs(seconds)), offer: None }
+        Outcome::Answered { interval: Some(Duration::from_secs(seconds)), offer: None, rerouted: false }
     }
 
     #[test]

@@ -71,6 +71,8 @@ pub struct Parts {
     pub permits: Arc<Semaphore>,
     /// Cancelled when the connection is over and the registry was told.
     pub gone: CancellationToken,
+    /// Cancelled when the registry has ended the link, which may be before its connection is over.
+    pub retired: CancellationToken,
 }
 
 /// A live tunnel. Cheap to clone.
@@ -106,7 +108,15 @@ impl Link {
 
     /// Waits until the link has ended and the registry knows.
     pub async fn gone(&self) {
-        self.0.gone.cancelled().await;
+        tokio::select! {
+            () = self.0.gone.cancelled() => {}
+            () = self.0.retired.cancelled() => {}
+        }
+    }
+
+    /// The registry has ended the link: whoever waits for a stream on it need not wait for the connection's goodbye.
+    pub fn retire(&self) {
+        self.0.retired.cancel();
     }
 
     /// Tells the agent; `false` where there is none of ours that listens.
@@ -127,7 +137,11 @@ impl Link {
                 let _ = unwanted.close().await;
             }
         });
-        match timeout(OPEN_TIME, answered).await {
+        let opened = tokio::select! {
+            opened = timeout(OPEN_TIME, answered) => opened,
+            () = self.0.retired.cancelled() => return Err(OpenFailure::Lost),
+        };
+        match opened {
             Ok(Ok(Ok(channel))) => {
                 let held = Held { link: self.clone(), _permit: permit, _hold: hold };
                 Ok(Stream { channel: Some(channel), held: Some(held) })

@@ -26,6 +26,11 @@ pub enum Weather {
     Silent,
     /// One of so many vanishes, in each direction.
     LosesOneIn(u32),
+    /// What leaves for this port of the gateway is reset at once, and all else that leaves vanishes: the agent knows that
+    /// its connection is gone, and the gateway does not.
+    Resets(u16),
+    /// They arrive, except for resets: whoever has forgotten a connection does not say so.
+    Forgetful,
 }
 
 /// An agent's machine and its cable.
@@ -100,6 +105,19 @@ impl Network {
                     let share = format!("{}", 1.0 / f64::from(count));
                     let random = ["-m", "statistic", "--mode", "random", "--probability", &share];
                     self.iptables(&[&["-A", chain], &random[..], drop].concat()).await;
+                }
+                Weather::Resets(_) | Weather::Forgetful if chain == "INPUT" => {}
+                Weather::Resets(port) => {
+                    let port = port.to_string();
+                    // The reset itself comes to the sender over the loopback interface.
+                    self.iptables(&["-A", chain, "-o", "lo", "-j", "ACCEPT"]).await;
+                    let reset = ["-p", "tcp", "--dport", &port, "-j", "REJECT", "--reject-with", "tcp-reset"];
+                    self.iptables(&[&["-A", chain], &reset[..]].concat()).await;
+                    self.iptables(&[&["-A", chain], drop].concat()).await;
+                }
+                Weather::Forgetful => {
+                    let resets = ["-p", "tcp", "--tcp-flags", "RST", "RST"];
+                    self.iptables(&[&["-A", chain], &resets[..], drop].concat()).await;
                 }
             }
         }

@@ -129,7 +129,7 @@ fn hello() -> Hello {
     }
 }
 
-const NOTHING_NEW: Outcome = Outcome::Answered { interval: None, offer: None };
+const NOTHING_NEW: Outcome = Outcome::Answered { interval: None, offer: None, rerouted: false };
 
 #[tokio::test]
 async fn every_check_in_says_who_asks_and_only_the_first_of_a_connection_says_hello() {
@@ -157,7 +157,7 @@ async fn gateway_that_wants_a_hello_gets_one_and_a_report_travels_along() {
     let interval = Some(Duration::from_secs(7));
     assert_eq!(
         client.check_in(hello(), None, Pace::Usual).await,
-        Outcome::Answered { interval, offer: None }
+        Outcome::Answered { interval, offer: None, rerouted: false }
     );
     let failed = FailedOffer { offer: shared::id::OfferId::random(), reason: "no route".into() };
     client.check_in(hello(), Some(failed.clone()), Pace::Usual).await;
@@ -173,7 +173,9 @@ async fn connection_that_was_closed_meanwhile_is_made_anew_without_any_trouble()
     let mut client = gateway.client();
     client.check_in(hello(), None, Pace::Usual).await;
     gateway.generation.send_replace(());
-    assert_eq!(client.check_in(hello(), None, Pace::Usual).await, NOTHING_NEW);
+    // Whether it is noticed before the question or by its failure is chance; that is told, and is no trouble.
+    let outcome = client.check_in(hello(), None, Pace::Usual).await;
+    assert!(matches!(outcome, Outcome::Answered { interval: None, offer: None, .. }), "{outcome:?}");
     let seen = gateway.seen();
     assert_eq!(
         (seen[1].connection, seen[1].check_in().hello.is_some()),
@@ -188,7 +190,7 @@ async fn offer_comes_through_only_when_the_gateway_needs_a_tunnel() {
     let mut client = gateway.client();
     let offer = r#""offer":{"id":"6fa1d3a0-9c3e-4b62-8b0f-0d7b0a2a4d11","ssh":"g:8000","credentials":"x","expires_in_s":30}"#;
     gateway.will_answer(200, &[], format!(r#"{{"interval_s":0,"need":"tunnel",{offer}}}"#));
-    let Outcome::Answered { interval, offer: Some(received) } =
+    let Outcome::Answered { interval, offer: Some(received), .. } =
         client.check_in(hello(), None, Pace::Usual).await
     else {
         panic!("an offer");

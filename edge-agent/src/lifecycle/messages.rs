@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use shared::id::OfferId;
 use shared::wire::check_in::{FailedOffer, Offer, TunnelState};
 
 /// A random number from 0 up to, not including, 1, fresh for every event.
@@ -21,7 +22,10 @@ pub enum Start {
     /// It has just been given its join token: somebody is watching, so it checks in at once.
     Joined,
     /// It starts again, perhaps with a thousand others after a power cut: at a random moment of the first interval.
-    Again,
+    Again {
+        /// The last offer that it used before. The gateway may still believe in the tunnel that came of it.
+        last_offer: Option<OfferId>,
+    },
 }
 
 /// One try to open a tunnel, and the tunnel that came of it.
@@ -52,6 +56,8 @@ pub enum Outcome {
         interval: Option<Duration>,
         /// Credentials for a tunnel, if it needs one.
         offer: Option<Offer>,
+        /// It was reached over a new connection only, after the kept one had failed: the network may be another one.
+        rerouted: bool,
     },
     /// The gateway said no and will go on saying so until somebody does something.
     Refused(Refusal),

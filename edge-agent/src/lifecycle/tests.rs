@@ -7,6 +7,7 @@ mod spread;
 
 const IDLE: Duration = Duration::from_secs(300);
 const HALF: Roll = Roll(0.5);
+const AGAIN: Start = Start::Again { last_offer: None };
 
 /// A lifecycle with a clock that stands still until it is told to go on.
 struct Bench {
@@ -44,7 +45,7 @@ impl Bench {
     }
 
     fn answer(&mut self, offer: Option<Offer>) -> Vec<Command> {
-        self.send(Event::CheckedIn(Outcome::Answered { interval: Some(Duration::from_secs(5)), offer }))
+        self.send(answered(Some(5), offer))
     }
 
     fn tunnel(&mut self, attempt: Attempt, event: TunnelEvent) -> Vec<Command> {
@@ -78,6 +79,11 @@ impl Bench {
             bench.answer(None);
         }
     }
+}
+
+fn answered(interval: Option<u64>, offer: Option<Offer>) -> Event {
+    let interval = interval.map(Duration::from_secs);
+    Event::CheckedIn(Outcome::Answered { interval, offer, rerouted: false })
 }
 
 fn offer() -> Offer {
@@ -120,7 +126,7 @@ fn failed(reason: &str, lasting: bool) -> TunnelEvent {
 #[test]
 fn agent_that_has_just_joined_checks_in_at_once_and_one_that_restarts_does_not() {
     assert_eq!(Bench::new(Start::Joined).wait(), Duration::ZERO);
-    assert_eq!(Bench::new(Start::Again).wait(), FIRST_INTERVAL / 2);
+    assert_eq!(Bench::new(AGAIN).wait(), FIRST_INTERVAL / 2);
 }
 
 #[test]
@@ -130,11 +136,10 @@ fn check_ins_come_at_the_interval_that_the_gateway_says_last() {
     bench.answer(None);
     assert_eq!(bench.wait(), Duration::from_secs(5));
     assert!(is_check_in(&bench.next()));
-    let slower = Outcome::Answered { interval: Some(Duration::from_secs(60)), offer: None };
-    bench.send(Event::CheckedIn(slower));
+    bench.send(answered(Some(60), None));
     assert_eq!(bench.wait(), Duration::from_secs(60));
     bench.next();
-    bench.send(Event::CheckedIn(Outcome::Answered { interval: None, offer: None }));
+    bench.send(answered(None, None));
     assert_eq!(bench.wait(), Duration::from_secs(60), "204 changes nothing");
 }
 
@@ -218,7 +223,7 @@ fn failed_offer_is_reported_at_once_and_the_report_survives_trouble() {
 fn tunnels_that_fail_again_are_reported_after_a_back_off_and_told_when_the_reason_changes() {
     let mut bench = Bench::new(Start::Joined);
     let interval = Duration::from_secs(60);
-    let slow = |offer| Event::CheckedIn(Outcome::Answered { interval: Some(interval), offer });
+    let slow = |offer| answered(Some(interval.as_secs()), offer);
     for (reason, wait, told) in [("a", 0, true), ("a", 750, false), ("b", 1500, true), ("b", 3000, false)] {
         assert!(is_check_in(&bench.next()));
         let out = bench.send(slow(Some(offer())));
@@ -413,6 +418,63 @@ fn dropped_tunnel_checks_in_at_once_and_backs_off_when_it_drops_again_soon() {
     assert_eq!(bench.wait(), Duration::ZERO, "it was a good one");
 }
 
+/// What the next check-in reports.
+fn report(bench: &mut Bench) -> Option<FailedOffer> {
+    let out = bench.next();
+    let Some(Command::CheckIn { failed, .. }) = out.into_iter().next() else { panic!("no check-in") };
+    failed
+}
+
+#[test]
+fn tunnel_that_was_lost_is_reported_with_its_offer_until_the_report_gets_through() {
+    let mut bench = Bench::new(Start::Joined);
+    bench.next();
+    let offer = offer();
+    let out = bench.answer(Some(offer.clone()));
+    let [Command::OpenTunnel(attempt, _)] = out[..] else { panic!("{out:?}") };
+    bench.tunnel(attempt, TunnelEvent::Opened { idle_timeout: IDLE });
+    bench.tunnel(attempt, TunnelEvent::Ended { reason: "reset".into() });
+    let expected = FailedOffer { offer: offer.id, reason: "its tunnel was lost: reset".into() };
+    for _ in 0..2 {
+        assert_eq!(report(&mut bench), Some(expected.clone()));
+        bench.send(trouble(None));
+    }
+    assert_eq!(report(&mut bench), Some(expected));
+    bench.answer(None);
+    assert_eq!(report(&mut bench), None);
+}
+
+#[test]
+fn tunnel_that_closed_in_order_is_not_reported() {
+    let (mut bench, attempt) = Bench::closing();
+    bench.answer(None);
+    bench.send(stored());
+    bench.tunnel(attempt, TunnelEvent::CloseGranted);
+    bench.tunnel(attempt, TunnelEvent::Ended { reason: "closed".into() });
+    assert_eq!(report(&mut bench), None);
+}
+
+#[test]
+fn agent_that_starts_again_reports_the_last_offer_of_its_earlier_life() {
+    let last = OfferId::random();
+    let mut bench = Bench::new(Start::Again { last_offer: Some(last) });
+    assert_eq!(report(&mut bench).expect("reported").offer, last);
+}
+
+#[test]
+fn open_tunnel_is_probed_when_the_network_seems_to_be_another_one() {
+    let (mut bench, attempt) = Bench::open();
+    bench.next();
+    assert_eq!(bench.answer(None), [], "all is as it was");
+    bench.next();
+    let rerouted = Outcome::Answered { interval: None, offer: None, rerouted: true };
+    assert_eq!(bench.send(Event::CheckedIn(rerouted)), [Command::ProbeTunnel(attempt)]);
+    bench.next();
+    bench.send(trouble(None));
+    bench.next();
+    assert_eq!(bench.answer(None), [Command::Tell(Notice::Reached), Command::ProbeTunnel(attempt)]);
+}
+
 /// Whether the check-in that is due next is an eager one; it meets trouble `after` it began.
 fn troubled(bench: &mut Bench, after: Duration) -> bool {
     let out = bench.next();
@@ -561,7 +623,7 @@ fn stop_closes_an_open_tunnel_first_and_checks_in_no_more() {
 
 #[test]
 fn stop_without_an_open_tunnel_exits_at_once() {
-    assert_eq!(Bench::new(Start::Again).send(Event::Stop), [Command::Exit]);
+    assert_eq!(Bench::new(AGAIN).send(Event::Stop), [Command::Exit]);
     let mut bench = Bench::new(Start::Joined);
     bench.offered();
     assert_eq!(bench.send(Event::Stop), [Command::Exit]);
@@ -659,10 +721,7 @@ impl World {
             {
                 None
             }
-            Step::Answer { interval, offer: offered } => Some(Event::CheckedIn(Outcome::Answered {
-                interval: interval.map(Duration::from_secs),
-                offer: offered.then(offer),
-            })),
+            Step::Answer { interval, offer: offered } => Some(answered(interval, offered.then(offer))),
             Step::Trouble(retry_after) => Some(trouble(retry_after)),
             Step::Refused(kind) => Some(refused(match kind {
                 0 => RefusalKind::UnknownKey,
@@ -720,7 +779,7 @@ proptest! {
     #[test]
     fn promises_hold_in_any_order_of_events(steps in proptest::collection::vec(step(), 1..200), roll in 0.0..1.0f64) {
         let mut now = Instant::now();
-        let mut lifecycle = Lifecycle::new(Start::Again, now, Roll(roll));
+        let mut lifecycle = Lifecycle::new(AGAIN, now, Roll(roll));
         let mut world = World::default();
         for step in steps {
             if let Step::Wait(seconds) = step {

@@ -16,6 +16,13 @@
 //! not come up in time. From there the next instance that checks in gets the next offer. *Revoke* and *lower* lead from
 //! every state to idle, close the link and turn away all who wait.
 //!
+//! An agent often knows first that its tunnel broke: its address changed, its machine was restarted. It says so with its
+//! next check-in, naming the offer that the tunnel came of, and a link that came of that offer is retired at once
+//! instead of when its keep-alives fail. A report that is stale or false names no offer of a newer link, and changes
+//! nothing.
+//!
+//! A link that breaks under streams leaves a lease behind ([`RETURN_TIME`]): those who were cut off come again.
+//!
 //! What must always hold: at most one link; an offer's credentials let in once, and never after the offer was retired;
 //! every waiter is answered exactly once; the flag is up only while somebody waits or a lease runs.
 
@@ -40,6 +47,13 @@ pub const JOIN_TIME: Duration = Duration::from_secs(15);
 /// How long a link may take to go away once its close was granted; then it is cut.
 pub const CLOSE_TIME: Duration = Duration::from_secs(10);
 
+/// How long a tunnel that broke under streams is wanted for those who were cut off. Programs come again within seconds,
+/// people take a moment to see what happened.
+pub const RETURN_TIME: Duration = Duration::from_secs(60);
+
+/// A stream that ended so shortly before its link counts as cut off by the same break: its end may be told first.
+const JUST_BEFORE: Duration = Duration::from_secs(3);
+
 /// How often the agent hears that somebody holds the tunnel though no byte flows.
 pub const HOLD_EVERY: Duration = Duration::from_secs(60);
 
@@ -55,7 +69,12 @@ pub struct WaiterId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Party {
     /// An instance, which logged in with its offer.
-    Agent(InstanceId),
+    Agent {
+        /// Which instance.
+        instance: InstanceId,
+        /// Which offer.
+        offer: OfferId,
+    },
     /// A stock SSH client that stands in for an agent.
     Stock,
 }
@@ -102,8 +121,10 @@ pub enum Event {
         /// Its credentials, fresh.
         offer: Offer,
     },
-    /// The instance could not use its offer.
+    /// The instance could not use its offer, or the tunnel that came of it is over at its end.
     OfferFailed {
+        /// Which instance says so.
+        instance: InstanceId,
         /// Which offer.
         offer: OfferId,
         /// Why, in the agent's words.
@@ -191,10 +212,29 @@ pub enum Command {
 enum State {
     Idle,
     Wanted,
-    Offered { instance: InstanceId, offer: Offer, expires: Instant },
-    Joining { party: Party, link: LinkId, deadline: Instant },
-    Open { party: Party, link: LinkId, streams: usize, next_hold: Instant },
-    Closing { party: Party, link: LinkId, deadline: Instant },
+    Offered {
+        instance: InstanceId,
+        offer: Offer,
+        expires: Instant,
+    },
+    Joining {
+        party: Party,
+        link: LinkId,
+        deadline: Instant,
+    },
+    Open {
+        party: Party,
+        link: LinkId,
+        streams: usize,
+        /// When a stream ended last.
+        used: Option<Instant>,
+        next_hold: Instant,
+    },
+    Closing {
+        party: Party,
+        link: LinkId,
+        deadline: Instant,
+    },
 }
 
 /// The phases that others may tell apart.
@@ -238,7 +278,7 @@ impl Tunnel {
                 self.settle(now);
             }
             Event::Raise { until } => {
-                self.lease = Some(self.lease.map_or(until, |lease| lease.max(until)));
+                self.lease(until);
                 self.settle(now);
             }
             Event::Lower => self.end("an operator closed the tunnel", now, out),
@@ -249,11 +289,8 @@ impl Tunnel {
                     self.enter(State::Offered { instance, offer, expires }, now);
                 }
             }
-            Event::OfferFailed { offer: failed, reason } => {
-                if matches!(&self.state, State::Offered { offer, .. } if offer.id == failed) {
-                    self.failure = Some(reason);
-                    self.fall_back(now);
-                }
+            Event::OfferFailed { instance, offer, reason } => {
+                self.offer_failed(instance, offer, reason, now, out);
             }
             Event::LogIn { password, link } => self.log_in(password, link, now, out),
             Event::LogInStock { link } => self.log_in_stock(link, now, out),
@@ -276,16 +313,16 @@ impl Tunnel {
             }
             Event::LinkDown { link, reason } => {
                 if self.link() == Some(link) {
-                    self.failure = Some(reason);
-                    self.fall_back(now);
+                    self.lose(reason, now);
                 }
             }
             Event::AskClose { link } => self.ask_close(link, now, out),
             Event::StreamEnded { link: ended } => {
-                if let State::Open { link, streams, .. } = &mut self.state
+                if let State::Open { link, streams, used, .. } = &mut self.state
                     && *link == ended
                 {
                     *streams = streams.saturating_sub(1);
+                    *used = Some(now.instant);
                 }
             }
             Event::Tick => self.tick(now, out),
@@ -366,7 +403,7 @@ impl Tunnel {
     pub fn instance(&self) -> Option<InstanceId> {
         match (&self.state, self.party()) {
             (State::Offered { instance, .. }, _) => Some(*instance),
-            (_, Some(Party::Agent(instance))) => Some(instance),
+            (_, Some(Party::Agent { instance, .. })) => Some(instance),
             (_, Some(Party::Stock) | None) => None,
         }
     }
@@ -430,6 +467,53 @@ impl Tunnel {
         }
     }
 
+    /// The agent knows better than we do what became of its offer.
+    fn offer_failed(
+        &mut self,
+        instance: InstanceId,
+        offer: OfferId,
+        reason: String,
+        now: Now,
+        out: &mut Vec<Command>,
+    ) {
+        match &self.state {
+            State::Offered { instance: to, offer: offered, .. } if *to == instance && offered.id == offer => {
+                self.failure = Some(reason);
+                self.fall_back(now);
+            }
+            State::Joining { party, link, .. }
+            | State::Open { party, link, .. }
+            | State::Closing { party, link, .. }
+                if *party == (Party::Agent { instance, offer }) =>
+            {
+                out.push(Command::Close { link: *link, reason: "its agent says that it is lost" });
+                self.lose(reason, now);
+            }
+            State::Idle
+            | State::Wanted
+            | State::Offered { .. }
+            | State::Joining { .. }
+            | State::Open { .. }
+            | State::Closing { .. } => {}
+        }
+    }
+
+    /// The link is no more, and nobody wanted that.
+    fn lose(&mut self, reason: String, now: Now) {
+        if let State::Open { party: Party::Agent { .. }, streams, used, .. } = self.state
+            && (streams > 0
+                || used.is_some_and(|at| now.instant.saturating_duration_since(at) <= JUST_BEFORE))
+        {
+            self.lease(now.instant + RETURN_TIME);
+        }
+        self.failure = Some(reason);
+        self.fall_back(now);
+    }
+
+    fn lease(&mut self, until: Instant) {
+        self.lease = Some(self.lease.map_or(until, |lease| lease.max(until)));
+    }
+
     /// The offer or the link is no more.
     fn fall_back(&mut self, now: Now) {
         let next = if self.is_wanted() { State::Wanted } else { State::Idle };
@@ -450,7 +534,7 @@ impl Tunnel {
         let State::Offered { instance, offer, expires } = &self.state else { return };
         let right = digest(&offer.password).0.ct_eq(&password.0);
         if *expires > now.instant && bool::from(right) {
-            let party = Party::Agent(*instance);
+            let party = Party::Agent { instance: *instance, offer: offer.id };
             self.enter(State::Joining { party, link, deadline: now.instant + JOIN_TIME }, now);
             out.push(Command::Admit { link });
         }
@@ -472,7 +556,8 @@ impl Tunnel {
 
     fn open(&mut self, party: Party, link: LinkId, now: Now, out: &mut Vec<Command>) {
         let waiters = std::mem::take(&mut self.waiters);
-        let state = State::Open { party, link, streams: waiters.len(), next_hold: now.instant + HOLD_EVERY };
+        let (streams, next_hold) = (waiters.len(), now.instant + HOLD_EVERY);
+        let state = State::Open { party, link, streams, used: None, next_hold };
         self.enter(state, now);
         self.failure = None;
         out.extend(waiters.into_keys().map(|waiter| Command::Grant { waiter, link }));

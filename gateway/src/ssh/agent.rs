@@ -38,6 +38,7 @@ pub(super) struct Agent {
     tunnels: Tunnels,
     wires: Wires,
     permits: Arc<Semaphore>,
+    retired: CancellationToken,
     services: Forwards,
     /// Tells them to the task that announces them; of a stock client, from its first one on.
     announcing: Option<watch::Sender<Forwards>>,
@@ -49,7 +50,8 @@ impl Agent {
     pub(super) fn new(admitted: Admitted, tunnels: Tunnels, wires: Wires) -> Self {
         let permits = Arc::new(Semaphore::new(ssh::MAX_STREAMS));
         let services = Forwards::new();
-        Self { admitted, tunnels, wires, permits, services, announcing: None, complete: false }
+        let retired = CancellationToken::new();
+        Self { admitted, tunnels, wires, permits, retired, services, announcing: None, complete: false }
     }
 
     /// Decides a `tcpip-forward` request.
@@ -112,6 +114,7 @@ impl Agent {
             control: None,
             permits: Arc::clone(&self.permits),
             gone: self.wires.gone.clone(),
+            retired: self.retired.clone(),
         }
     }
 }

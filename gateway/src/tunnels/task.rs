@@ -190,6 +190,9 @@ impl Task {
             Command::Close { link, reason } => {
                 if let Some(attached) = self.links.get(&link) {
                     attached.closer.close(reason);
+                    if let Some(link) = &attached.link {
+                        link.retire();
+                    }
                 }
             }
             Command::Tell { link, message } => self.tell(link, message),

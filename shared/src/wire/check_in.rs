@@ -63,7 +63,8 @@ pub struct CheckIn {
     /// Said with the first check-in of a connection, and when the gateway asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hello: Option<Hello>,
-    /// Why the offer that came with the last answer could not be used.
+    /// What became of an offer, where nothing did any more: no tunnel came of it, or that tunnel is over at the agent's
+    /// end without having been closed in order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<FailedOffer>,
 }
@@ -138,13 +139,13 @@ pub enum TunnelState {
     Closing,
 }
 
-/// An offer that came to nothing.
+/// An offer of which no tunnel came, or no tunnel is left.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FailedOffer {
     /// Which one.
     pub offer: OfferId,
-    /// Why, in a sentence for the operator who waits.
+    /// Why, in a sentence for the operator who waits or was cut off.
     pub reason: String,
 }
 

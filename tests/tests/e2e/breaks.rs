@@ -23,6 +23,11 @@ use tokio::task::LocalSet;
 const NOTICED: Duration = Duration::from_secs(45);
 /// While the tunnel is wanted, the agent is back within this after its network is.
 const BACK: Duration = Duration::from_secs(2);
+/// An agent whose address changed knows within this: its interval, the time after which it gives up the connection that
+/// it kept for check-ins, and a ping through the tunnel.
+const MOVED: Duration = Duration::from_secs(20);
+/// How the gateway says that an agent told it.
+const REPORTED: &str = "its agent says that it is lost";
 /// For a machine that is busy with other tests.
 const MARGIN: Duration = Duration::from_secs(6);
 /// A silence that a live stream must survive.
@@ -150,12 +155,33 @@ async fn new_address_costs_a_tunnel_and_no_more_than_the_time_to_notice() {
     let moved = Instant::now();
     let noticed = scene.noticed(moved).await;
     assert_noticed("new address", noticed);
+    assert!(noticed[1] <= MOVED + MARGIN, "{noticed:?}");
+    assert!(scene.gateway.log().contains(REPORTED), "the agent told the gateway");
     assert_ended(open).await;
     let known = Instant::now();
     scene.works().await;
     let back = known.elapsed();
     println!("new address: a request went through {back:?} after both sides knew");
     assert!(back <= BACK + MARGIN, "{back:?}");
+}
+
+/// Nothing but the agent's own word tells the gateway that the tunnel is gone.
+async fn agent_that_notices_first_is_back_with_its_network() {
+    let scene = Scene::set().await;
+    let mut open = scene.stream().await;
+    scene.network.weather(Weather::Resets(scene.gateway.ssh().port())).await;
+    // The agent's acknowledgement is what is reset.
+    open.write_all(b"anybody there?").await.expect("it is buffered");
+    scene.agent.log().wait_for("the tunnel is lost", SOON).await;
+    assert!(!scene.gateway.log().contains("tunnel closed"), "the gateway knows nothing");
+    scene.network.weather(Weather::Forgetful).await;
+    let restored = Instant::now();
+    scene.works().await;
+    let back = restored.elapsed();
+    println!("agent first: a request went through {back:?} after the network's return");
+    assert!(back <= BACK + MARGIN, "{back:?}");
+    scene.gateway.log().wait_for(REPORTED, SOON).await;
+    assert_ended(open).await;
 }
 
 async fn stream_survives_ten_seconds_of_silence() {
@@ -200,6 +226,7 @@ async fn every_break_is_noticed_in_time_and_healed_in_time() {
         cases.spawn_local(cut_is_noticed_and_the_agent_is_back_with_its_network(Cut::Cable)),
         cases.spawn_local(cut_is_noticed_and_the_agent_is_back_with_its_network(Cut::Packets)),
         cases.spawn_local(new_address_costs_a_tunnel_and_no_more_than_the_time_to_notice()),
+        cases.spawn_local(agent_that_notices_first_is_back_with_its_network()),
         cases.spawn_local(stream_survives_ten_seconds_of_silence()),
         cases.spawn_local(transfer_completes_where_one_packet_of_five_is_lost()),
     ];

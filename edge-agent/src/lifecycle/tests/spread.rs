@@ -34,13 +34,13 @@ struct Return {
 }
 
 fn agent(in_use: bool, now: Instant, interval: Duration, rng: &mut StdRng) -> Lifecycle {
-    let mut lifecycle = Lifecycle::new(Start::Again, now, Roll(rng.random_range(0.0..1.0)));
+    let mut lifecycle = Lifecycle::new(super::AGAIN, now, Roll(rng.random_range(0.0..1.0)));
     lifecycle.interval = interval;
     let phase = if in_use { 1.0 } else { rng.random_range(0.0..1.0) };
     lifecycle.check_ins = CheckIns::Due(now + Roll(phase).of(interval));
     if in_use {
-        let live =
-            Live { attempt: Attempt(1), since: now, streams: 1, active: now, idle_timeout: EAGER_TIME };
+        let (attempt, offer) = (Attempt(1), OfferId::from_bytes([0; 16]));
+        let live = Live { attempt, offer, since: now, streams: 1, active: now, idle_timeout: EAGER_TIME };
         lifecycle.tunnel = Tunnel::Open(live);
     }
     lifecycle
@@ -75,7 +75,7 @@ fn simulate(interval: Duration, away: Duration) -> Return {
         if out.iter().any(|command| matches!(command, Command::CheckIn { .. })) {
             let there = at < outage.from || at >= outage.until;
             let outcome = if there {
-                Outcome::Answered { interval: None, offer: None }
+                Outcome::Answered { interval: None, offer: None, rerouted: false }
             } else {
                 Outcome::Trouble { reason: "refused".into(), retry_after: None }
             };

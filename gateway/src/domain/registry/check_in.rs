@@ -2,7 +2,7 @@
 
 use shared::id::{EdgeId, InstanceId, OfferId};
 use shared::secret::Secret;
-use shared::wire::check_in::{CheckIn, Identity, PROTOCOL_VERSION};
+use shared::wire::check_in::{CheckIn, FailedOffer, Identity, PROTOCOL_VERSION};
 use subtle::ConstantTimeEq as _;
 
 use super::changes::Pending;
@@ -110,7 +110,8 @@ impl Registry {
             self.arrived(endpoint, instance, now, out);
         }
         if let Some(failed) = failed {
-            let event = tunnel::Event::OfferFailed { offer: failed.offer, reason: failed.reason };
+            let FailedOffer { offer, reason } = failed;
+            let event = tunnel::Event::OfferFailed { instance, offer, reason };
             self.on_tunnel(endpoint, event, now, out);
         }
         self.offer(endpoint, instance, now, rng, out);

@@ -418,6 +418,33 @@ fn who_waited_in_vain_learns_why() {
 }
 
 #[test]
+fn check_in_that_reports_a_lost_tunnel_brings_the_next_offer_in_its_answer() {
+    let mut bench = Bench::new();
+    let agent = bench.joined("shop");
+    let waiter = bench.want("shop", "web");
+    let Ok(Decision::Needed { offer, .. }) = bench.check_in(&agent, CheckIn::default()) else {
+        panic!("it is wanted")
+    };
+    let link = bench.log_in(&offer).expect("the credentials are right").link;
+    bench.handle(Event::LinkUp { link, services: labels(&["web"]) });
+    assert!(bench.take(|command| matches!(command, Command::Grant { waiter: of, .. } if *of == waiter)));
+    let report = || {
+        let failed = Some(FailedOffer { offer: offer.id, reason: "its address changed".into() });
+        CheckIn { hello: None, failed }
+    };
+    let Ok(Decision::Needed { offer: next, .. }) = bench.check_in(&agent, report()) else {
+        panic!("a stream was cut off")
+    };
+    assert!(bench.take(|command| matches!(command, Command::Close { link: of, .. } if *of == link)));
+    assert_ne!(next.id, offer.id);
+    let new = bench.log_in(&next).expect("the credentials are right").link;
+    bench.handle(Event::LinkUp { link: new, services: labels(&["web"]) });
+    bench.handle(Event::LinkDown { link, reason: "severed".into() });
+    assert!(matches!(bench.check_in(&agent, report()), Ok(Decision::NotNeeded { .. } | Decision::Unchanged)));
+    assert_eq!(bench.registry.edge(&name("shop")).expect("there").tunnel.link(), Some(new), "it was stale");
+}
+
+#[test]
 fn deleted_edge_is_gone_from_everywhere_and_its_name_is_free() {
     let mut bench = Bench::new();
     let agent = bench.joined("shop");

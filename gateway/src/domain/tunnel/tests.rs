@@ -71,6 +71,10 @@ fn grant(waiter: u64, link: u64) -> Command {
     Command::Grant { waiter: WaiterId(waiter), link: LinkId(link) }
 }
 
+fn failed(instance: InstanceId, offer: OfferId, reason: &str) -> Event {
+    Event::OfferFailed { instance, offer, reason: reason.into() }
+}
+
 fn down(link: u64) -> Event {
     Event::LinkDown { link: LinkId(link), reason: "its cable was pulled".into() }
 }
@@ -151,9 +155,11 @@ fn failed_offer_says_why_and_leads_to_the_next() {
     let mut bench = Bench::new();
     bench.want(1);
     let offer = bench.offer(ONE);
-    bench.handle(Event::OfferFailed { offer: OfferId::from_bytes([99; 16]), reason: "stale".into() });
+    bench.handle(failed(ONE, OfferId::from_bytes([99; 16]), "stale"));
     assert_eq!(bench.tunnel.phase(), Phase::Offered, "that was another offer");
-    bench.handle(Event::OfferFailed { offer: offer.id, reason: "host key refused".into() });
+    bench.handle(failed(TWO, offer.id, "a lie"));
+    assert_eq!(bench.tunnel.phase(), Phase::Offered, "that was another instance");
+    bench.handle(failed(ONE, offer.id, "host key refused"));
     assert_eq!((bench.tunnel.phase(), bench.tunnel.failure()), (Phase::Wanted, Some("host key refused")));
     assert_eq!(bench.log_in(&offer, 1), []);
 }
@@ -260,7 +266,71 @@ fn stale_link_down_does_not_close_new_link() {
         bench.handle(event);
     }
     assert_eq!(bench.handle(Event::AskClose { link: LinkId(1) }), []);
-    assert_eq!((bench.tunnel.link(), bench.tunnel.holds()), (Some(LinkId(2)), 1));
+    let of_both = "a stream, and the lease of those who were cut off";
+    assert_eq!((bench.tunnel.link(), bench.tunnel.holds()), (Some(LinkId(2)), 2), "{of_both}");
+}
+
+#[test]
+fn agent_that_lost_its_tunnel_has_the_dead_link_retired_before_its_keep_alives_fail() {
+    for up in [false, true] {
+        let mut bench = Bench::new();
+        bench.want(1);
+        let offer = bench.offer(ONE);
+        bench.log_in(&offer, 1);
+        if up {
+            bench.handle(Event::LinkUp { link: LinkId(1) });
+        }
+        let closed = bench.handle(failed(ONE, offer.id, "its address changed"));
+        assert!(matches!(closed[..], [Command::Close { link: LinkId(1), .. }]), "{closed:?}");
+        assert_eq!(bench.tunnel.failure(), Some("its address changed"));
+        assert_eq!(bench.tunnel.phase(), Phase::Wanted, "somebody waits, or was cut off");
+        assert_eq!(bench.log_in(&offer, 2), [], "the offer was used");
+        bench.open(3);
+        assert_eq!(bench.handle(down(1)), [], "its end comes later and is stale");
+        assert_eq!(bench.tunnel.link(), Some(LinkId(3)));
+    }
+}
+
+#[test]
+fn report_that_is_stale_or_false_closes_no_link() {
+    let mut bench = Bench::new();
+    bench.want(1);
+    let old = bench.offer(ONE);
+    bench.log_in(&old, 1);
+    bench.handle(Event::LinkUp { link: LinkId(1) });
+    bench.handle(down(1));
+    bench.want(2);
+    let new = bench.offer(ONE);
+    bench.log_in(&new, 2);
+    for phase in [Phase::Offered, Phase::Open] {
+        assert_eq!(bench.tunnel.phase(), phase);
+        assert_eq!(bench.handle(failed(ONE, old.id, "stale")), []);
+        assert_eq!(bench.handle(failed(TWO, new.id, "a lie")), []);
+        assert_eq!(bench.tunnel.link(), Some(LinkId(2)));
+        bench.handle(Event::LinkUp { link: LinkId(2) });
+    }
+}
+
+#[test]
+fn tunnel_that_breaks_under_streams_is_wanted_for_a_minute_and_one_that_was_quiet_is_not() {
+    let broken = |quiet: Option<Duration>| {
+        let mut bench = Bench::new();
+        bench.want(1);
+        bench.open(1);
+        if let Some(quiet) = quiet {
+            bench.handle(Event::StreamEnded { link: LinkId(1) });
+            bench.pass(quiet);
+        }
+        bench.handle(down(1));
+        bench
+    };
+    for just_before in [None, Some(Duration::ZERO), Some(JUST_BEFORE)] {
+        let mut bench = broken(just_before);
+        assert_eq!((bench.tunnel.phase(), bench.tunnel.holds()), (Phase::Wanted, 1));
+        bench.pass(RETURN_TIME);
+        assert_eq!(bench.tunnel.phase(), Phase::Idle, "nobody came");
+    }
+    assert_eq!(broken(Some(JUST_BEFORE * 2)).tunnel.phase(), Phase::Idle);
 }
 
 #[test]
@@ -373,7 +443,7 @@ enum Step {
     Lower,
     Revoke,
     CheckIn(bool),
-    OfferFailed,
+    OfferFailed { one: bool, newest: bool },
     LogIn { newest: bool, right: bool },
     LogInStock,
     RevokeStock,
@@ -392,7 +462,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Lower),
         1 => Just(Step::Revoke),
         6 => any::<bool>().prop_map(Step::CheckIn),
-        1 => Just(Step::OfferFailed),
+        2 => any::<(bool, bool)>().prop_map(|(one, newest)| Step::OfferFailed { one, newest }),
         6 => (any::<bool>(), prop::bool::weighted(0.8)).prop_map(|(newest, right)| Step::LogIn { newest, right }),
         2 => Just(Step::LogInStock),
         1 => Just(Step::RevokeStock),
@@ -483,10 +553,14 @@ proptest! {
                     }
                     Vec::new()
                 }
-                Step::OfferFailed => match outside.offers.last() {
-                    Some(offer) => bench.handle(Event::OfferFailed { offer: offer.id, reason: "x".into() }),
-                    None => Vec::new(),
-                },
+                Step::OfferFailed { one, newest } => {
+                    let offer = if newest { outside.offers.last() } else { outside.offers.first() };
+                    let Some(offer) = offer.map(|offer| offer.id) else { continue };
+                    let commands = bench.handle(failed(if one { ONE } else { TWO }, offer, "x"));
+                    let last = outside.offers.last().map(|last| last.id);
+                    prop_assert!(commands.is_empty() || Some(offer) == last, "a stale report closes nothing");
+                    commands
+                }
                 Step::LogIn { newest, right } => {
                     let offer = if newest { outside.offers.last() } else { outside.offers.first() };
                     let Some(mut offer) = offer.cloned() else { continue };

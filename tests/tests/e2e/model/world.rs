@@ -16,7 +16,7 @@ use gateway::domain::tunnel::{LinkId, Phase, WaiterId};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use shared::dial::CONNECT_TIMEOUT;
-use shared::id::{EdgeId, EdgeKey, EndpointId, InstanceId, KeyDigest, ServiceName};
+use shared::id::{EdgeId, EdgeKey, EndpointId, InstanceId, KeyDigest, OfferId, ServiceName};
 use shared::tunnel::control::ToAgent;
 use shared::wire::check_in::{
     Authorization, CheckIn, Hello, Identity, Offer, Service, ServiceKind, TunnelState,
@@ -42,6 +42,8 @@ const PATIENCE: Duration = Duration::from_secs(21);
 const EAGER_DIAL: Duration = Duration::from_secs(1);
 /// An eager agent has checked in so soon after its network's return: 1.5 s from one question to the next, and the way.
 const BACK: Duration = Duration::from_secs(2);
+/// Of the check-ins, so many arrive a second time.
+const STRAYS: f64 = 0.02;
 /// After a fault the world is given so long until its promises hold again: keep-alives, back-off, a stale instance.
 const RECOVERY: Duration = Duration::from_secs(180);
 
@@ -64,6 +66,7 @@ enum Arrival {
         site: usize,
         life: u32,
         attempt: Attempt,
+        offer: OfferId,
         credentials: String,
     },
     LinkUp {
@@ -95,6 +98,11 @@ enum Arrival {
     },
     StreamEnds {
         link: LinkId,
+    },
+    /// A check-in's copy, whose answer nobody hears.
+    Stray {
+        site: usize,
+        body: CheckIn,
     },
     Heal {
         site: usize,
@@ -135,6 +143,8 @@ struct Site {
     life: u32,
     online: bool,
     said_hello: bool,
+    /// The last offer that it used, on its disk.
+    last_offer: Option<OfferId>,
     /// It dials into a network that is broken.
     eager: bool,
     /// The network is back, and so must the agent be by then.
@@ -146,9 +156,19 @@ struct Link {
     site: usize,
     life: u32,
     attempt: Attempt,
+    offer: OfferId,
     streams: usize,
     /// It carries nothing any more, though an end may not know.
     broken: bool,
+}
+
+/// A login that the gateway is asked about.
+struct LogIn {
+    site: usize,
+    life: u32,
+    attempt: Attempt,
+    offer: OfferId,
+    username: String,
 }
 
 /// The simulated world.
@@ -171,7 +191,7 @@ pub struct World {
     used: HashSet<String>,
     waiters: BTreeMap<WaiterId, Instant>,
     tokens: HashMap<Token, (usize, u32)>,
-    logins: HashMap<Token, (usize, u32, Attempt, String)>,
+    logins: HashMap<Token, LogIn>,
     next: u64,
     last_fault: Option<Instant>,
     operators: bool,
@@ -226,6 +246,7 @@ impl World {
                 life: 0,
                 online: true,
                 said_hello: false,
+                last_offer: None,
                 eager: false,
                 back_by: None,
             });
@@ -308,12 +329,13 @@ impl World {
                     self.tell_agent(site, AgentEvent::CheckedIn(outcome));
                 }
             }
-            Arrival::LogIn { site, life, attempt, credentials } => {
+            Arrival::LogIn { site, life, attempt, offer, credentials } => {
                 let (username, password) = credentials.split_once(':').expect("made so");
-                let token = self.token();
-                self.logins.insert(token, (site, life, attempt, username.to_owned()));
+                let (token, username) = (self.token(), username.to_owned());
+                let login = LogIn { site, life, attempt, offer, username: username.clone() };
+                self.logins.insert(token, login);
                 let password = KeyDigest::of(password.as_bytes());
-                self.tell_gateway(Event::LogIn { token, username: username.to_owned(), password });
+                self.tell_gateway(Event::LogIn { token, username, password });
             }
             Arrival::LinkUp { link } => {
                 if self.carries(link) {
@@ -344,6 +366,12 @@ impl World {
             }
             Arrival::Committed { ticket } => self.tell_gateway(Event::Committed { ticket, result: Ok(()) }),
             Arrival::StreamEnds { link } => self.stream_ends(link),
+            Arrival::Stray { site, body } => {
+                // What it brings about, an offer that nobody gets, is a fault as any other.
+                self.last_fault = Some(self.now);
+                let token = self.token();
+                self.ask_gateway(token, site, body);
+            }
             Arrival::Heal { site } => {
                 let site = &mut self.sites[site];
                 site.online = true;
@@ -352,7 +380,8 @@ impl World {
             }
             Arrival::Revive { site } => {
                 let roll = self.roll();
-                self.sites[site].lifecycle = Some(Lifecycle::new(Start::Again, self.now, roll));
+                let start = Start::Again { last_offer: self.sites[site].last_offer };
+                self.sites[site].lifecycle = Some(Lifecycle::new(start, self.now, roll));
             }
             Arrival::Operator => self.operator(),
             Arrival::Fault => self.fault(),
@@ -374,10 +403,40 @@ impl World {
         (self.sites[site].eager, self.sites[site].back_by) = (false, None);
         let token = self.token();
         self.tokens.insert(token, (site, life));
+        if self.plan.faults && self.rng.random_bool(STRAYS) {
+            // It arrives once more, much later: something on the way kept a copy.
+            let late = self.within(Duration::from_secs(60));
+            self.after(late, Arrival::Stray { site, body: body.clone() });
+        }
+        self.ask_gateway(token, site, body);
+    }
+
+    fn ask_gateway(&mut self, token: Token, site: usize, body: CheckIn) {
+        let reported = body.failed.as_ref().map(|failed| failed.offer);
+        let before = self.live.clone();
         let authorization = Authorization { edge_id: self.edge_id, key: self.key.clone() };
         let who = Identity { authorization, instance: self.sites[site].instance };
         let origin = Origin { address: IpAddr::V4(Ipv4Addr::LOCALHOST), ssh: "gate:8000".into() };
         self.tell_gateway(Event::CheckIn { token, who, body, origin });
+        let mut cut_off = false;
+        for closed in before.difference(&self.live) {
+            let link = &self.links[closed];
+            assert_eq!(Some(link.offer), reported, "seed {}: a report closes its own link only", self.seed);
+            cut_off = link.streams > 0;
+        }
+        let reports = |link: &LinkId| self.links.get(link).map(|link| link.offer) == reported;
+        assert!(
+            reported.is_none() || !self.live.iter().any(reports),
+            "seed {}: a link that its agent lost is retired",
+            self.seed
+        );
+        let edge = self.registry.edge(&self.record.name).expect("it was never deleted");
+        let known =
+            edge.instances.find(self.sites[site].instance).is_some_and(|instance| instance.hello.is_some());
+        if reported.is_some() && known && self.plan.agents == 1 && (cut_off || !self.waiters.is_empty()) {
+            let phase = edge.tunnel.phase();
+            assert!(phase == Phase::Offered, "seed {}: the report was no use, it is {phase:?}", self.seed);
+        }
     }
 
     fn message_arrives(&mut self, id: LinkId, message: ToAgent) {
@@ -471,8 +530,10 @@ impl World {
         self.sites[site].life += 1;
         self.sites[site].said_hello = false;
         (self.sites[site].eager, self.sites[site].back_by) = (false, None);
+        // Its kernel says goodbye for it, unless the power went.
+        let power = self.rng.random_bool(0.5);
         for (id, ..) in self.breakable(site) {
-            let seen = self.delay();
+            let seen = if power { self.delay() } else { self.within(KEEPALIVE) };
             self.after(seen, Arrival::GatewaySees { link: id });
         }
         let pause = Duration::from_secs_f64(self.rng.random_range(0.1..60.0));
@@ -513,6 +574,7 @@ impl World {
             | Arrival::AskClose { .. }
             | Arrival::StreamEnds { .. } => false,
             Arrival::CheckIn { .. }
+            | Arrival::Stray { .. }
             | Arrival::Answer { .. }
             | Arrival::AgentSees { .. }
             | Arrival::SnapshotTried { .. }
@@ -599,7 +661,7 @@ impl World {
     }
 
     fn login_answered(&mut self, token: Token, admitted: Option<LinkId>) {
-        let Some((site, life, attempt, username)) = self.logins.remove(&token) else { return };
+        let Some(LogIn { site, life, attempt, offer, username }) = self.logins.remove(&token) else { return };
         let Some(link) = admitted else {
             let failure = Failure { reason: "refused".into(), lasting: false };
             let event = TunnelEvent::Failed(failure);
@@ -610,7 +672,7 @@ impl World {
         assert!(self.used.insert(username), "seed {}: credentials worked twice", self.seed);
         self.live.insert(link);
         let broken = !self.sites[site].online || self.sites[site].life != life;
-        self.links.insert(link, Link { site, life, attempt, streams: 0, broken });
+        self.links.insert(link, Link { site, life, attempt, offer, streams: 0, broken });
         if broken {
             self.after(KEEPALIVE, Arrival::GatewaySees { link });
         } else {
@@ -665,9 +727,10 @@ impl World {
             AgentCommand::OpenTunnel(attempt, offer) => {
                 let late = TunnelEvent::Failed(Failure { reason: "no answer".into(), lasting: false });
                 self.after(CONNECT_LIMIT, Arrival::AgentSees { site, life, attempt, event: late });
+                self.sites[site].last_offer = Some(offer.id);
                 if self.sites[site].online {
-                    let credentials = offer.credentials;
-                    self.in_order(site, 1, Arrival::LogIn { site, life, attempt, credentials });
+                    let (offer, credentials) = (offer.id, offer.credentials);
+                    self.in_order(site, 1, Arrival::LogIn { site, life, attempt, offer, credentials });
                 } else {
                     let event = TunnelEvent::Failed(Failure { reason: "no network".into(), lasting: false });
                     self.after(Duration::from_secs(10), Arrival::AgentSees { site, life, attempt, event });
@@ -782,13 +845,15 @@ fn hello(site: usize, tunnel: TunnelState) -> Hello {
 /// The answer as the agent reads it; the credentials are not sealed here, which is the envelope's own test.
 fn answered(decision: Decision) -> Outcome {
     match decision {
-        Decision::Unchanged => Outcome::Answered { interval: None, offer: None },
-        Decision::NotNeeded { interval, .. } => Outcome::Answered { interval: Some(interval), offer: None },
+        Decision::Unchanged => Outcome::Answered { interval: None, offer: None, rerouted: false },
+        Decision::NotNeeded { interval, .. } => {
+            Outcome::Answered { interval: Some(interval), offer: None, rerouted: false }
+        }
         Decision::Needed { interval, offer, expires_in, ssh } => {
             let credentials = format!("{}:{}", offer.username, offer.password.expose());
             let expires_in_s = expires_in.as_secs() as u32;
             let offer = Offer { id: offer.id, ssh, credentials, expires_in_s };
-            Outcome::Answered { interval: Some(interval), offer: Some(offer) }
+            Outcome::Answered { interval: Some(interval), offer: Some(offer), rerouted: false }
         }
     }
 }
