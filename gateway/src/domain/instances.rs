@@ -19,6 +19,10 @@ pub const LIVE_INTERVALS: u32 = 3;
 /// Instances of one edge that are remembered. A swarm of more nodes works; its quietest ones are forgotten first.
 const MAX_INSTANCES: usize = 256;
 
+/// For how long an agent that was refused is shown, in milliseconds, or longer where its edge's interval is. Refused
+/// agents ask again every five minutes.
+const RECENT_MS: u64 = 600_000;
+
 /// A running agent.
 #[derive(Clone, Debug)]
 pub struct Instance {
@@ -45,11 +49,23 @@ pub struct Duplicate {
     pub at: Timestamp,
 }
 
+/// An agent that shows the edge's key with an edge ID that is not the bound one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stranger {
+    /// Its host, as far as it said.
+    pub hostname: Option<String>,
+    /// Where it checks in from.
+    pub address: IpAddr,
+    /// When it was refused last.
+    pub at: Timestamp,
+}
+
 /// The agents of one edge.
 #[derive(Clone, Debug, Default)]
 pub struct Instances {
     all: Vec<Instance>,
     duplicate: Option<Duplicate>,
+    stranger: Option<Stranger>,
 }
 
 impl Instances {
@@ -113,7 +129,20 @@ impl Instances {
         let recent = (rule.interval * LIVE_INTERVALS).as_millis() as u64;
         self.duplicate
             .as_ref()
-            .filter(|duplicate| now.wall.0.saturating_sub(duplicate.at.0) <= recent.max(600_000))
+            .filter(|duplicate| now.wall.0.saturating_sub(duplicate.at.0) <= recent.max(RECENT_MS))
+    }
+
+    /// Notes an agent that was refused because the edge's key is bound to another edge ID than its own.
+    pub fn refuse_stranger(&mut self, hello: Option<Hello>, address: IpAddr, now: Now) {
+        // It says hello with the first check-in of a connection only.
+        let known = self.stranger.take().filter(|known| known.address == address);
+        let hostname = hello.map(|hello| hello.hostname).or(known.and_then(|known| known.hostname));
+        self.stranger = Some(Stranger { hostname, address, at: now.wall });
+    }
+
+    /// The last such agent, while that is recent enough to matter.
+    pub fn stranger(&self, now: Now) -> Option<&Stranger> {
+        self.stranger.as_ref().filter(|stranger| now.wall.0.saturating_sub(stranger.at.0) <= RECENT_MS)
     }
 
     /// The edge was dissociated: whoever was there is nobody now.
@@ -184,6 +213,22 @@ mod tests {
             instances.admit(first, None, HERE, RULE, at(start, 17)).is_err(),
             "now it is the other way round"
         );
+    }
+
+    #[test]
+    fn stranger_is_remembered_by_its_host_until_it_is_quiet_for_a_while_or_the_edge_is_dissociated() {
+        let start = Instant::now();
+        let mut instances = Instances::default();
+        instances.refuse_stranger(hello("two"), HERE, at(start, 0));
+        instances.refuse_stranger(None, HERE, at(start, 300));
+        let expected = Stranger { hostname: Some("two".into()), address: HERE, at: at(start, 300).wall };
+        assert_eq!(instances.stranger(at(start, 900)), Some(&expected));
+        assert_eq!(instances.stranger(at(start, 901)), None);
+        let there = Ipv4Addr::new(192, 0, 2, 1).into();
+        instances.refuse_stranger(None, there, at(start, 400));
+        assert_eq!(instances.stranger(at(start, 400)).expect("noticed").hostname, None, "another one");
+        instances.clear();
+        assert_eq!(instances.stranger(at(start, 400)), None);
     }
 
     #[test]

@@ -47,6 +47,11 @@ pub fn edge(registry: &Registry, edge: &Edge, now: Now) -> admin::Edge {
             refused: duplicate.refused.clone(),
             at: rfc3339(duplicate.at),
         }),
+        stranger: edge.instances.stranger(now).map(|stranger| admin::Stranger {
+            hostname: stranger.hostname.clone(),
+            address: stranger.address.to_string(),
+            at: rfc3339(stranger.at),
+        }),
         tunnel: tunnel(&edge.tunnel),
         stock_client,
         offers: offers(edge, now),

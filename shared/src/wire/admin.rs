@@ -116,6 +116,9 @@ pub struct Edge {
     /// Two agents share its edge ID though it is no cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duplicate: Option<Duplicate>,
+    /// An agent shows its key with an edge ID that is not the bound one, and is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stranger: Option<Stranger>,
     /// State of its tunnel.
     pub tunnel: Tunnel,
     /// The stock SSH client that has its tunnel in the place of an agent, if one has.
@@ -173,6 +176,20 @@ pub struct Duplicate {
     /// Host of the instance that was refused, if it said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// When it was refused last.
+    #[cfg_attr(feature = "schema", schemars(extend("format" = "date-time")))]
+    pub at: String,
+}
+
+/// An agent that shows an edge's key with an edge ID that is not the bound one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Stranger {
+    /// Its host, if it said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// Address that its check-ins come from.
+    pub address: String,
     /// When it was refused last.
     #[cfg_attr(feature = "schema", schemars(extend("format" = "date-time")))]
     pub at: String,

@@ -9,6 +9,7 @@ use tests::agent::AgentOptions;
 use tests::fakes::tcp::{Tcp, assert_echo};
 use tests::gateway::Gateway;
 use tests::liar::Liar;
+use tests::process::run;
 use tests::site::{EDGE, Site};
 use tests::wait::{SOON, until};
 use tokio::io::AsyncReadExt as _;
@@ -28,7 +29,12 @@ async fn first_check_in_binds_the_key_for_good() {
     assert_eq!(record.instances[0].hostname, "liar");
 
     let second = Liar::new(&gateway.admin.http, &edge);
+    assert_eq!(gateway.admin.edge("shop").await.stranger, None);
     second.check_in(&Liar::hello(&["web"])).await.problem(403);
+    let stranger = gateway.admin.edge("shop").await.stranger.expect("the operator sees it");
+    assert_eq!((stranger.hostname.as_deref(), stranger.address.as_str()), (Some("liar"), "127.0.0.1"));
+    let shown = run(gateway.cli(&["edge", "show", "shop"])).await.ok().stdout;
+    assert!(shown.contains("bound to another edge ID") && shown.contains("liar"), "{shown}");
     gateway.kill_and_resume().await;
     second.check_in(&Liar::hello(&["web"])).await.problem(403);
     first.check_in(&Liar::hello(&["web"])).await.expect(200);

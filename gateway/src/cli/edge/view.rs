@@ -63,6 +63,13 @@ pub(super) fn shown(edge: &Edge) -> Text {
             duplicate.at, duplicate.present
         )
     });
+    let stranger = edge.stranger.as_ref().map(|stranger| {
+        let host = stranger.hostname.as_deref().unwrap_or("an unnamed host");
+        format!(
+            "an agent on {host} ({}) was refused at {}: the edge is bound to another edge ID; to let it in: tidegate edge              dissociate {}",
+            stranger.address, stranger.at, edge.name
+        )
+    });
     let mut text = Text::facts::<Cell>([
         ("name", edge.name.as_str().into()),
         ("endpoint id", edge.endpoint_id.to_string().into()),
@@ -71,6 +78,7 @@ pub(super) fn shown(edge: &Edge) -> Text {
         ("tunnel", tunnel_line(&edge.tunnel).into()),
         ("client", edge.stock_client.as_ref().map_or("", |_| "a stock SSH client, without snapshots").into()),
         ("duplicate", Cell::styled(Style::Warning, &duplicate.unwrap_or_default())),
+        ("stranger", Cell::styled(Style::Warning, &stranger.unwrap_or_default())),
         ("bound", if edge.bound { "yes" } else { "no" }.into()),
         ("cluster", if edge.cluster { "yes" } else { "no" }.into()),
         ("interval", format!("{} s", edge.interval_s).into()),

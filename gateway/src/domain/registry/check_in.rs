@@ -54,7 +54,10 @@ impl Registry {
                 let answer = self.answer(endpoint, question, now, rng, out);
                 out.push(Command::CheckIn { token, answer });
             }
-            Some(_) => out.push(Command::CheckIn { token, answer: Err(CheckInRefusal::BoundToAnother) }),
+            Some(_) => {
+                edge.instances.refuse_stranger(question.body.hello, question.origin.address, now);
+                out.push(Command::CheckIn { token, answer: Err(CheckInRefusal::BoundToAnother) });
+            }
             None => self.bind(endpoint, question, out),
         }
     }

@@ -141,6 +141,12 @@ impl Registry {
             return format!("two agents have this edge ID, on {present} and on {refused}; stop one of them");
         }
         let live = edge.instances.live(rule, now).next();
+        if let (None, Some(stranger)) = (live, edge.instances.stranger(now)) {
+            let host = stranger.hostname.clone().unwrap_or_else(|| stranger.address.to_string());
+            return format!(
+                "the agent on {host} is refused: the edge is bound to another edge ID; dissociate the edge to let it in"
+            );
+        }
         if let (None, Some(key)) = (live, &edge.record.stock_key) {
             let end = view::rfc3339(key.expires_at);
             return if key.expires_at > now.wall {
