@@ -378,6 +378,7 @@ fn log(notice: &Notice) {
         }
         Notice::CloseRefused => tracing::debug!("the tunnel stays open: somebody needs it"),
         Notice::TunnelClosed => tracing::info!("the tunnel is closed"),
+        Notice::TunnelDismissed { reason } => tracing::info!(reason, "the gateway closed the tunnel"),
         Notice::TunnelLost { reason } => tracing::warn!(reason, "the tunnel is lost"),
         Notice::OfferIgnored => tracing::debug!("an offer is ignored: there is a tunnel"),
     }

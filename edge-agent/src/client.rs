@@ -116,6 +116,17 @@ enum RequestError {
     Body { address: HostPort, reason: String },
 }
 
+impl RequestError {
+    /// Whether something at the gateway's address answered.
+    fn shows_life(&self) -> bool {
+        match self {
+            Self::Dial(error) => error.is_refusal(),
+            Self::Handshake { .. } | Self::Pin(_) | Self::Http { .. } | Self::Body { .. } => true,
+            Self::HandshakeTimeout { .. } | Self::Timeout { .. } => false,
+        }
+    }
+}
+
 impl Endpoint {
     /// The gateway of this token, as `identity`.
     pub fn new(
@@ -323,7 +334,9 @@ impl Client {
             Err(RequestError::Pin(mismatch)) => {
                 Outcome::Refused(Refusal { kind: RefusalKind::TlsPin, detail: mismatch.to_string() })
             }
-            Err(error) => Outcome::Trouble { reason: error.to_string(), retry_after: None },
+            Err(error) => {
+                Outcome::Trouble { reason: error.to_string(), retry_after: None, reached: error.shows_life() }
+            }
         }
     }
 
@@ -380,13 +393,18 @@ impl Client {
                 Err(error) => Outcome::Trouble {
                     reason: format!("{} gave an answer that is none: {error}", self.endpoint.address),
                     retry_after: None,
+                    reached: true,
                 },
             },
             StatusCode::UNAUTHORIZED => refused(RefusalKind::UnknownKey),
             StatusCode::FORBIDDEN => refused(RefusalKind::BoundToAnother),
             StatusCode::CONFLICT => refused(RefusalKind::SecondInstance),
             StatusCode::UPGRADE_REQUIRED => refused(RefusalKind::Protocol),
-            other => Outcome::Trouble { reason: detail(other, body), retry_after: retry_after(headers) },
+            other => Outcome::Trouble {
+                reason: detail(other, body),
+                retry_after: retry_after(headers),
+                reached: true,
+            },
         }
     }
 }

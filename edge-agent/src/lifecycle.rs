@@ -7,12 +7,14 @@
 //! | answer | next check-in | said in the log |
 //! | --- | --- | --- |
 //! | 200, 204 | after the interval; after errors at a random moment of the next interval | when it follows errors |
-//! | trouble (network, 429, 5xx) | eager: 1 s to 1.5 s after the last one began | the first time in a row |
+//! | trouble (network, 429, 5xx) | eager: 1 s to 1.5 s after the last one began, or to 5 s | the first time in a row |
 //! | | else some moment of the next interval, then a back-off up to 60 s; or `retry-after` | |
 //! | refused (401, 403, 409, 426, wrong pin) | after 5 min; a second instance (409) after the interval | when it changes |
 //!
 //! An agent is eager when somebody may be waiting for it: its tunnel was in use when it broke, or is in use while
-//! check-ins fail, or it could not use an offer. It stays so until the gateway answers, for ten minutes at most. All
+//! check-ins fail, or it could not use an offer. It stays so until the gateway answers, for ten minutes at most. While its
+//! network is silent it hurries, for two minutes: that is most often a matter of its own. Where the gateway's machine
+//! answers and the gateway does not, or the silence lasts, others wait for the same thing, and it leaves them room. All
 //! others come back spread out, so that thousands that lost their gateway together don't return together.
 //!
 //! Whatever became of an offer is reported with the next check-in until that gets through: that it failed, or that the
@@ -30,7 +32,8 @@
 //! | connecting | failed | closed | check in, reporting the failure |
 //! | connecting, open | offer | the same | ignored; an open tunnel is probed, since the gateway seems to have lost it |
 //! | open | idle time is over | closing: snapshot | take a snapshot |
-//! | open, closing | ended | closed | check in |
+//! | open, closing | ended | closed | check in, reporting the loss |
+//! | open, closing | dismissed by the gateway | closed | check in |
 //! | closing: snapshot | stream, hold | open | |
 //! | closing: snapshot | snapshot stored or given up, or 60 s over | closing: asking | ask the gateway |
 //! | closing: asking | refused | open | |
@@ -52,7 +55,7 @@ mod messages;
 #[cfg(test)]
 mod tests;
 
-use back_off::{MAX_RETRY_AFTER, REFUSED_RETRY, back_off, eager_pace, wait_out};
+use back_off::{MAX_RETRY_AFTER, REFUSED_RETRY, back_off, hurried_pace, spread_pace, wait_out};
 use delivery::Delivery;
 pub use messages::{
     Attempt, Command, Event, Failure, Notice, Outcome, Refusal, RefusalKind, Roll, Sent, Start, TunnelEvent,
@@ -72,6 +75,8 @@ const SETTLED: Duration = Duration::from_secs(60);
 /// A tunnel whose last stream or hold is not older than this was in use. Holds come every minute, and a silent break is
 /// noticed 45 s after the last of them could arrive.
 const IN_USE: Duration = Duration::from_secs(120);
+/// How long an eager agent hurries on a silent network: cables, radio links and NATs are back by then, or for long not.
+const HURRY_TIME: Duration = Duration::from_secs(120);
 /// How long an agent stays eager. Most breaks are over by then, and hardly an operator waits for longer.
 const EAGER_TIME: Duration = Duration::from_secs(600);
 
@@ -82,8 +87,8 @@ pub struct Lifecycle {
     check_ins: CheckIns,
     /// Check-ins in a row that met trouble.
     troubles: u32,
-    /// Until when somebody may be waiting for this agent's return.
-    eager: Option<Instant>,
+    /// Somebody may be waiting for this agent's return.
+    eager: Option<Eager>,
     /// The refusal that the log knows of.
     refused: Option<Refusal>,
     tunnel: Tunnel,
@@ -96,6 +101,13 @@ pub struct Lifecycle {
     failed: Option<FailedOffer>,
     snapshot: Delivery,
     stopping: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Eager {
+    since: Instant,
+    /// At its last check-in the gateway's machine answered, and the gateway did not.
+    reached: bool,
 }
 
 #[derive(Debug)]
@@ -253,7 +265,7 @@ impl Lifecycle {
         match self.check_ins {
             CheckIns::Due(at) if at <= now && !self.stopping => {
                 let failed = self.failed.take();
-                let eager = self.is_eager(now);
+                let eager = self.hurries(now);
                 out.push(Command::CheckIn { tunnel: self.tunnel_state(), failed: failed.clone(), eager });
                 self.check_ins = CheckIns::Running { since: now, failed, then: None };
             }
@@ -287,7 +299,7 @@ impl Lifecycle {
                     self.offered(offer, out);
                 }
             }
-            Outcome::Trouble { reason, retry_after } => {
+            Outcome::Trouble { reason, retry_after, reached } => {
                 self.troubles = self.troubles.saturating_add(1);
                 out.push(Command::Tell(Notice::Trouble { reason, first: self.troubles == 1 }));
                 if let Tunnel::Open(live) = self.tunnel
@@ -295,8 +307,13 @@ impl Lifecycle {
                 {
                     self.be_eager(now);
                 }
-                let again = if self.is_eager(now) {
-                    (since + eager_pace(roll)).max(now)
+                if let Some(eager) = &mut self.eager {
+                    eager.reached = reached;
+                }
+                let again = if self.hurries(now) {
+                    (since + hurried_pace(roll)).max(now)
+                } else if self.is_eager(now) {
+                    (since + spread_pace(self.interval, roll)).max(now)
                 } else {
                     now + wait_out(self.interval, self.troubles, roll)
                 };
@@ -386,7 +403,9 @@ impl Lifecycle {
                 return;
             }
             TunnelEvent::Failed(failure) => failure,
-            TunnelEvent::Ended { reason } => Failure { reason, lasting: false },
+            TunnelEvent::Ended { reason } | TunnelEvent::Dismissed { reason } => {
+                Failure { reason, lasting: false }
+            }
             TunnelEvent::StreamStarted => {
                 self.tunnel = Tunnel::Connecting { attempt, offer, streams: streams + 1 };
                 return;
@@ -436,6 +455,7 @@ impl Lifecycle {
                 self.snapshot.start(out);
             }
             TunnelEvent::Ended { reason } => return self.lost(live, reason, now, roll, out),
+            TunnelEvent::Dismissed { reason } => return self.dismissed(live, reason, now, roll, out),
             // The answer to a question that was given up, or a second greeting.
             TunnelEvent::CloseGranted
             | TunnelEvent::CloseRefused
@@ -477,8 +497,11 @@ impl Lifecycle {
                 self.tunnel = Tunnel::Open(live);
                 return;
             }
-            TunnelEvent::Ended { .. } if phase == Phase::Leaving => return self.closed(now, out),
+            TunnelEvent::Ended { .. } | TunnelEvent::Dismissed { .. } if phase == Phase::Leaving => {
+                return self.closed(now, out);
+            }
             TunnelEvent::Ended { reason } => return self.lost(live, reason, now, roll, out),
+            TunnelEvent::Dismissed { reason } => return self.dismissed(live, reason, now, roll, out),
             TunnelEvent::CloseGranted
             | TunnelEvent::CloseRefused
             | TunnelEvent::Opened { .. }
@@ -520,6 +543,16 @@ impl Lifecycle {
         let report = format!("its tunnel was lost: {reason}");
         self.failed = Some(FailedOffer { offer: live.offer, reason: report });
         out.push(Command::Tell(Notice::TunnelLost { reason }));
+        self.gone(live, now, roll);
+    }
+
+    /// The gateway knows, and has its reasons; somebody may want the next tunnel all the same.
+    fn dismissed(&mut self, live: Live, reason: String, now: Instant, roll: Roll, out: &mut Vec<Command>) {
+        out.push(Command::Tell(Notice::TunnelDismissed { reason }));
+        self.gone(live, now, roll);
+    }
+
+    fn gone(&mut self, live: Live, now: Instant, roll: Roll) {
         self.tunnel = Tunnel::Closed;
         if now.duration_since(live.since) > SETTLED {
             self.setbacks = 0;
@@ -534,11 +567,15 @@ impl Lifecycle {
 
     /// Somebody may be waiting. Told again in the same trouble, it does not begin anew.
     fn be_eager(&mut self, now: Instant) {
-        self.eager.get_or_insert(now + EAGER_TIME);
+        self.eager.get_or_insert(Eager { since: now, reached: false });
     }
 
     fn is_eager(&self, now: Instant) -> bool {
-        self.eager.is_some_and(|until| now < until)
+        self.eager.is_some_and(|eager| now < eager.since + EAGER_TIME)
+    }
+
+    fn hurries(&self, now: Instant) -> bool {
+        self.eager.is_some_and(|eager| now < eager.since + HURRY_TIME && !eager.reached)
     }
 
     /// Something went wrong with a tunnel: check in at once the first time, and later the more often it happens.

@@ -156,7 +156,9 @@ impl Board {
     pub fn told(&self, notice: &Notice) {
         match notice {
             Notice::TunnelOpened => self.note(|noted| noted.tunnel.reason = None),
-            Notice::TunnelFailed { reason, .. } | Notice::TunnelLost { reason } => {
+            Notice::TunnelFailed { reason, .. }
+            | Notice::TunnelLost { reason }
+            | Notice::TunnelDismissed { reason } => {
                 self.note(|noted| noted.tunnel.reason = Some(reason.clone()));
             }
             Notice::Refused(_)
@@ -266,7 +268,7 @@ mod tests {
     fn trouble_of_a_moment_leaves_it_ready_and_is_shown() {
         let (board, start) = board();
         board.checked_in(&answered(5), start, SystemTime::now());
-        let trouble = Outcome::Trouble { reason: "no route".into(), retry_after: None };
+        let trouble = Outcome::Trouble { reason: "no route".into(), retry_after: None, reached: false };
         board.checked_in(&trouble, start + Duration::from_secs(5), SystemTime::now());
         let status = board.status(start + Duration::from_secs(6));
         assert!(status.ready);

@@ -34,7 +34,7 @@ mod handler;
 #[cfg(test)]
 mod tests;
 
-use handler::{Handler, Streams};
+use handler::{End, Handler, Streams};
 
 /// Longest wait for key exchange, for login, and for the forwards with the gateway's welcome: each takes a few round
 /// trips, and a slow satellite link has one of a second.
@@ -124,7 +124,10 @@ impl Tunnel {
                 Ok(open) => {
                     let idle_timeout = open.idle_timeout;
                     tell(&events, attempt, TunnelEvent::Opened { idle_timeout }).await;
-                    TunnelEvent::Ended { reason: open.live(attempt, wanted, &events).await }
+                    match open.live(attempt, wanted, &events).await {
+                        End::Dismissed(reason) => TunnelEvent::Dismissed { reason },
+                        End::Broken(reason) => TunnelEvent::Ended { reason },
+                    }
                 }
                 Err(error) => TunnelEvent::Failed(error.into()),
             };
@@ -155,7 +158,7 @@ struct Open {
     writer: WriteHalf<ChannelStream<client::Msg>>,
     idle_timeout: Duration,
     /// Why the connection ended, as the handler saw it.
-    end: Arc<Mutex<Option<String>>>,
+    end: Arc<Mutex<Option<End>>>,
     _sever_at_the_end: DropGuard,
 }
 
@@ -257,13 +260,8 @@ async fn forward(ssh: &Handle<Handler>, services: &[Service]) -> Result<(), Open
 
 impl Open {
     /// Serves the tunnel until it ends, and says why it did.
-    async fn live(
-        mut self,
-        attempt: Attempt,
-        mut requests: mpsc::Receiver<Request>,
-        events: &Events,
-    ) -> String {
-        let reason = loop {
+    async fn live(mut self, attempt: Attempt, mut requests: mpsc::Receiver<Request>, events: &Events) -> End {
+        let end = loop {
             tokio::select! {
                 // The connection first: what follows makes no sense without it.
                 biased;
@@ -274,16 +272,17 @@ impl Open {
                 request = requests.recv() => match request {
                     Some(Request::AskToClose) => {
                         if !say(&mut self.writer, &FromAgent::Closing).await {
-                            break "the gateway takes no control message".to_owned();
+                            break End::Broken("the gateway takes no control message".to_owned());
                         }
                     }
                     Some(Request::Probe) => {
                         if timeout(PROBE_TIMEOUT, self.ssh.send_ping()).await.is_err() {
-                            break format!("no answer to a ping within {} s", PROBE_TIMEOUT.as_secs());
+                            let silence = PROBE_TIMEOUT.as_secs();
+                            break End::Broken(format!("no answer to a ping within {silence} s"));
                         }
                     }
                     // `None`: the agent has ended or has given this tunnel up.
-                    Some(Request::Close) | None => break "closed".to_owned(),
+                    Some(Request::Close) | None => break End::Broken("closed".to_owned()),
                 },
                 message = self.reader.read::<ToAgent>() => match message {
                     Ok(Some(message)) => tell(events, attempt, told(message)).await,
@@ -294,20 +293,21 @@ impl Open {
         };
         self.streams.close();
         let disconnect = async {
-            if self.ssh.disconnect(Disconnect::ByApplication, &reason, "").await.is_ok() {
+            let (End::Dismissed(reason) | End::Broken(reason)) = &end;
+            if self.ssh.disconnect(Disconnect::ByApplication, reason, "").await.is_ok() {
                 let _ = (&mut self.ssh).await;
             }
         };
         // Whatever is left of the connection is cut at the end of this function.
         let _ = timeout(DISCONNECT_TIMEOUT, disconnect).await;
         self.streams.drain(DRAIN).await;
-        reason
+        end
     }
 
     /// The handler's reason is nearer to the cause than what follows from it.
-    fn ended(&self, otherwise: &str) -> String {
-        let reason = self.end.lock().unwrap_or_else(PoisonError::into_inner).take();
-        reason.unwrap_or_else(|| otherwise.to_owned())
+    fn ended(&self, otherwise: &str) -> End {
+        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner).take();
+        end.unwrap_or_else(|| End::Broken(otherwise.to_owned()))
     }
 }
 

@@ -100,6 +100,23 @@ pub enum DialError {
     },
 }
 
+impl DialError {
+    /// Whether something at the target's address said no. The network works then, and the program behind it does not.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Connect { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset)
+            }
+            Self::Lookup { .. }
+            | Self::Timeout { .. }
+            | Self::ProxyKind { .. }
+            | Self::Proxy { .. }
+            | Self::ProxyRefused { .. }
+            | Self::ProxyAnswer { .. } => false,
+        }
+    }
+}
+
 fn hint(status: StatusCode) -> &'static str {
     if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
         "; put user name and password into the proxy's URL"

@@ -228,7 +228,7 @@ async fn refusals_are_told_from_trouble_and_carry_the_gateways_words() {
     }
     for (status, header, retry_after) in [(429, "7", Some(7)), (503, "soon", None), (302, "1", Some(1))] {
         gateway.will_answer(status, &[("retry-after", header)], "<html>");
-        let Outcome::Trouble { reason, retry_after: said } =
+        let Outcome::Trouble { reason, retry_after: said, reached: true } =
             client.check_in(hello(), None, Pace::Usual).await
         else {
             panic!("{status}");
@@ -272,7 +272,8 @@ async fn gateway_that_never_answers_is_given_up() {
 async fn gateway_that_is_away_is_trouble() {
     let gone = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("bound");
     let mut client = Client::new(endpoint(&format!("http://{gone}"), vec![]).expect("a client"));
-    assert!(matches!(client.check_in(hello(), None, Pace::Usual).await, Outcome::Trouble { .. }));
+    let outcome = client.check_in(hello(), None, Pace::Usual).await;
+    assert!(matches!(outcome, Outcome::Trouble { reached: true, .. }), "its machine refuses: {outcome:?}");
 }
 
 #[tokio::test]

@@ -8,9 +8,12 @@ use super::Roll;
 const FIRST: Duration = Duration::from_secs(1);
 /// Longest wait after network errors: an outage of hours must not cost the operator more than a minute at its end.
 const LONGEST: Duration = Duration::from_secs(60);
-/// Least and longest time from one eager check-in to the next: the agent is to be back within 2 s of the network's
-/// return, and opening the tunnel takes the rest of them.
+/// Least and longest time from one eager check-in to the next on a network that is silent: the agent is to be back within
+/// 2 s of its return, and opening the tunnel takes the rest of them.
 const EAGER: (Duration, Duration) = (Duration::from_millis(1000), Duration::from_millis(1500));
+/// Longest time from one eager check-in to the next where it is the gateway that is away: every agent whose tunnel was in
+/// use is waiting for it then. With this, a third of them comes in the busiest second after its return.
+const EAGER_SPREAD: Duration = Duration::from_secs(5);
 /// Wait after a refusal that only people can lift.
 pub const REFUSED_RETRY: Duration = Duration::from_secs(300);
 /// A gateway may not silence an agent for longer than a refusal would.
@@ -32,9 +35,14 @@ pub fn wait_out(interval: Duration, count: u32, roll: Roll) -> Duration {
     }
 }
 
-/// Time from the beginning of an eager check-in that met trouble to the next.
-pub fn eager_pace(roll: Roll) -> Duration {
+/// Time from the beginning of an eager check-in that met trouble to the next, of an agent that is in a hurry.
+pub fn hurried_pace(roll: Roll) -> Duration {
     EAGER.0 + roll.of(EAGER.1 - EAGER.0)
+}
+
+/// The same of one that has most likely company.
+pub fn spread_pace(interval: Duration, roll: Roll) -> Duration {
+    EAGER.0 + roll.of(interval.clamp(EAGER.1, EAGER_SPREAD) - EAGER.0)
 }
 
 fn doubled(first: Duration, count: u32, roll: Roll) -> Duration {

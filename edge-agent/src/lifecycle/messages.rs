@@ -67,6 +67,8 @@ pub enum Outcome {
         reason: String,
         /// When it wants to be asked again.
         retry_after: Option<Duration>,
+        /// Something at its address answered: the network works, and the gateway does not.
+        reached: bool,
     },
 }
 
@@ -142,6 +144,11 @@ pub enum TunnelEvent {
         /// Why, for the log.
         reason: String,
     },
+    /// The gateway closed it: an operator wanted that, or the gateway shuts down.
+    Dismissed {
+        /// The gateway's words.
+        reason: String,
+    },
 }
 
 /// Why a tunnel did not come up.
@@ -175,7 +182,7 @@ pub enum Command {
     SendSnapshot,
     /// Ask the gateway whether the tunnel may close.
     AskToClose(Attempt),
-    /// Disconnect; answer with [`TunnelEvent::Ended`].
+    /// Disconnect; answer with [`TunnelEvent::Ended`] or [`TunnelEvent::Dismissed`].
     CloseTunnel(Attempt),
     /// Say it in the log.
     Tell(Notice),
@@ -228,6 +235,11 @@ pub enum Notice {
     CloseRefused,
     /// The tunnel is closed as agreed.
     TunnelClosed,
+    /// The gateway closed the tunnel.
+    TunnelDismissed {
+        /// The gateway's words.
+        reason: String,
+    },
     /// The tunnel is gone, without anybody having asked.
     TunnelLost {
         /// Why.

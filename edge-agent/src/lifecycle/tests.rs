@@ -101,7 +101,12 @@ fn is_check_in(out: &[Command]) -> bool {
 
 fn trouble(retry_after: Option<u64>) -> Event {
     let retry_after = retry_after.map(Duration::from_secs);
-    Event::CheckedIn(Outcome::Trouble { reason: "away".into(), retry_after })
+    Event::CheckedIn(Outcome::Trouble { reason: "away".into(), retry_after, reached: false })
+}
+
+/// The gateway's machine is there, and the gateway is not.
+fn gateway_away() -> Event {
+    Event::CheckedIn(Outcome::Trouble { reason: "refused".into(), retry_after: None, reached: true })
 }
 
 fn refused(kind: RefusalKind) -> Event {
@@ -455,6 +460,19 @@ fn tunnel_that_closed_in_order_is_not_reported() {
 }
 
 #[test]
+fn tunnel_that_the_gateway_closed_is_no_loss_and_is_not_reported() {
+    for closing in [false, true] {
+        let (mut bench, attempt) = if closing { Bench::closing() } else { Bench::open() };
+        let reason = "an operator closed the tunnel".to_owned();
+        let out = bench.tunnel(attempt, TunnelEvent::Dismissed { reason: reason.clone() });
+        assert_eq!(out, [Command::Tell(Notice::TunnelDismissed { reason })]);
+        assert_eq!(bench.lifecycle.tunnel_state(), TunnelState::Closed);
+        bench.answer(None);
+        assert_eq!(report(&mut bench), None);
+    }
+}
+
+#[test]
 fn agent_that_starts_again_reports_the_last_offer_of_its_earlier_life() {
     let last = OfferId::random();
     let mut bench = Bench::new(Start::Again { last_offer: Some(last) });
@@ -485,7 +503,7 @@ fn troubled(bench: &mut Bench, after: Duration) -> bool {
 }
 
 #[test]
-fn tunnel_lost_in_use_makes_eager_for_ten_minutes_or_until_the_gateway_answers() {
+fn tunnel_lost_in_use_makes_hurry_for_two_minutes_and_eager_for_ten_or_until_the_gateway_answers() {
     let (mut bench, attempt) = Bench::open();
     bench.tunnel(attempt, TunnelEvent::StreamStarted);
     for _ in 0..100 {
@@ -495,15 +513,35 @@ fn tunnel_lost_in_use_makes_eager_for_ten_minutes_or_until_the_gateway_answers()
     bench.tunnel(attempt, TunnelEvent::Ended { reason: "silence".into() });
     let lost = bench.now;
     assert_eq!(bench.wait(), Duration::ZERO);
-    while bench.now + bench.wait() < lost + EAGER_TIME {
+    while bench.now + bench.wait() < lost + HURRY_TIME {
         assert!(troubled(&mut bench, Duration::from_millis(100)), "after {:?}", bench.now - lost);
-        assert!(bench.now >= lost + EAGER_TIME || bench.wait() <= Duration::from_millis(1400));
+        assert!(bench.now >= lost + HURRY_TIME || bench.wait() <= Duration::from_millis(1400));
+    }
+    while bench.now + bench.wait() < lost + EAGER_TIME {
+        assert!(!troubled(&mut bench, Duration::from_millis(100)), "after {:?}", bench.now - lost);
+        assert!(bench.now >= lost + EAGER_TIME || bench.wait() <= Duration::from_secs(5));
     }
     assert!(!troubled(&mut bench, Duration::ZERO));
     assert!(bench.wait() > Duration::from_secs(20), "it fell back: {:?}", bench.wait());
     bench.next();
     bench.answer(None);
     assert!(!troubled(&mut bench, Duration::ZERO), "the next trouble is another one");
+}
+
+#[test]
+fn eager_agent_leaves_room_while_it_is_the_gateway_that_is_away() {
+    let (mut bench, attempt) = Bench::open();
+    bench.tunnel(attempt, TunnelEvent::StreamStarted);
+    bench.tunnel(attempt, TunnelEvent::Ended { reason: "reset".into() });
+    bench.roll = Roll(1.0);
+    for _ in 0..10 {
+        bench.next();
+        bench.send(gateway_away());
+        assert_eq!(bench.wait(), Duration::from_secs(5));
+    }
+    assert!(!troubled(&mut bench, Duration::ZERO), "it has patience, too");
+    assert!(troubled(&mut bench, Duration::ZERO), "now it is the network");
+    assert_eq!(bench.wait(), Duration::from_millis(1500));
 }
 
 #[test]
@@ -684,6 +722,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(TunnelEvent::CloseGranted),
         1 => Just(TunnelEvent::CloseRefused),
         1 => Just(TunnelEvent::Ended { reason: "ended".into() }),
+        1 => Just(TunnelEvent::Dismissed { reason: "dismissed".into() }),
     ];
     prop_oneof![
         8 => (0u64..400).prop_map(Step::Wait),

@@ -117,7 +117,16 @@ pub struct Handler {
     streams: Arc<Streams>,
     /// Taken by the first control channel; there is no second one.
     control: Option<oneshot::Sender<ControlChannel>>,
-    end: Arc<Mutex<Option<String>>>,
+    end: Arc<Mutex<Option<End>>>,
+}
+
+/// Why a connection ended.
+#[derive(Clone, Debug)]
+pub enum End {
+    /// The gateway said goodbye, and why.
+    Dismissed(String),
+    /// It broke, or was closed at this end.
+    Broken(String),
 }
 
 impl Handler {
@@ -127,7 +136,7 @@ impl Handler {
         refused: Arc<Mutex<Option<HostKeyFingerprint>>>,
         streams: Arc<Streams>,
         control: oneshot::Sender<ControlChannel>,
-        end: Arc<Mutex<Option<String>>>,
+        end: Arc<Mutex<Option<End>>>,
     ) -> Self {
         Self { host_keys, refused, streams, control: Some(control), end }
     }
@@ -240,13 +249,15 @@ impl client::Handler for Handler {
     }
 
     async fn disconnected(&mut self, reason: DisconnectReason<russh::Error>) -> Result<(), russh::Error> {
-        let reason = match reason {
-            DisconnectReason::ReceivedDisconnect(info) => {
-                format!("the gateway disconnected: {}", info.message)
+        let end = match reason {
+            // russh gives an empty one where this end disconnected.
+            DisconnectReason::ReceivedDisconnect(info) if info.message.is_empty() => {
+                End::Broken("disconnected".to_owned())
             }
-            DisconnectReason::Error(error) => error.to_string(),
+            DisconnectReason::ReceivedDisconnect(info) => End::Dismissed(info.message),
+            DisconnectReason::Error(error) => End::Broken(error.to_string()),
         };
-        self.end.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+        self.end.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(end);
         Ok(())
     }
 }

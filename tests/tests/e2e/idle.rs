@@ -141,7 +141,11 @@ async fn lowering_the_flag_closes_the_tunnel_and_raising_it_opens_one() {
         site.open_tunnel().await;
         site.gateway.admin.lower(EDGE).await;
         site.wait_tunnel(TunnelState::Idle).await;
+        // By its agent's log it is an ordinary event.
+        let closed = site.agent.log().wait_for("the gateway closed the tunnel", SOON).await;
+        assert!(closed.contains("an operator closed the tunnel"), "{closed}");
     }
+    assert!(!site.agent.log().contains("is lost"), "{}", site.agent.log().text());
 }
 
 #[tokio::test]

@@ -324,7 +324,7 @@ impl World {
             Arrival::CheckIn { site, life, body, eager } => self.check_in_arrives(site, life, body, eager),
             Arrival::Answer { site, life, outcome } => {
                 if self.alive(site, life) {
-                    let lost = Outcome::Trouble { reason: "no network".into(), retry_after: None };
+                    let lost = no_network();
                     let outcome = if self.sites[site].online { outcome } else { lost };
                     self.tell_agent(site, AgentEvent::CheckedIn(outcome));
                 }
@@ -395,7 +395,7 @@ impl World {
                 self.after(EAGER_DIAL, Arrival::CheckIn { site, life, body, eager });
                 return;
             }
-            let outcome = Outcome::Trouble { reason: "no network".into(), retry_after: None };
+            let outcome = no_network();
             let lost = if eager.is_some() { Duration::ZERO } else { Duration::from_secs(10) };
             self.after(lost, Arrival::Answer { site, life, outcome });
             return;
@@ -560,7 +560,8 @@ impl World {
             self.sites[site].said_hello = false;
             // Whatever was being answered is not any more; the agent sees its connection end.
             let life = self.sites[site].life;
-            let outcome = Outcome::Trouble { reason: "connection reset".into(), retry_after: None };
+            let reason = "connection reset".into();
+            let outcome = Outcome::Trouble { reason, retry_after: None, reached: true };
             let seen = self.delay();
             self.after(seen, Arrival::Answer { site, life, outcome });
         }
@@ -616,7 +617,9 @@ impl World {
                         }
                         answered(decision)
                     }
-                    Err(refusal) => Outcome::Trouble { reason: refusal.to_string(), retry_after: None },
+                    Err(refusal) => {
+                        Outcome::Trouble { reason: refusal.to_string(), retry_after: None, reached: true }
+                    }
                 };
                 let delay = self.delay();
                 self.after(delay, Arrival::Answer { site, life, outcome });
@@ -697,7 +700,13 @@ impl World {
         let Some(link) = self.links.get_mut(&id) else { return };
         link.broken = true;
         let (site, life, attempt) = (link.site, link.life, link.attempt);
-        let event = TunnelEvent::Ended { reason: "closed by the gateway".into() };
+        // Its goodbye may be lost with the connection.
+        let reason = "closed by the gateway".into();
+        let event = if self.rng.random_bool(0.5) {
+            TunnelEvent::Dismissed { reason }
+        } else {
+            TunnelEvent::Ended { reason }
+        };
         let (one, other) = (self.delay(), self.delay());
         self.after(one, Arrival::AgentSees { site, life, attempt, event });
         self.after(other, Arrival::GatewaySees { link: id });
@@ -825,6 +834,10 @@ impl World {
 fn records(record: &EdgeRecord) -> Records {
     let settings = Settings { interval: Duration::from_secs(5), ..Settings::default() };
     Records { edges: vec![record.clone()], settings, ..Records::default() }
+}
+
+fn no_network() -> Outcome {
+    Outcome::Trouble { reason: "no network".into(), retry_after: None, reached: false }
 }
 
 fn web() -> ServiceName {
