@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use shared::host_port::HostPort;
+use shared::id::ServiceName;
 use shared::log::{DEFAULT_FILTER, check_filter};
 
 pub use options::{Options, Source, Text};
@@ -51,6 +52,8 @@ pub struct Config {
     pub public_url: Option<String>,
     /// Where agents reach the tunnel server, `host:port`.
     pub public_ssh: Option<String>,
+    /// Below which services have host names of their own, for browsers.
+    pub service_domain: Option<String>,
     /// Whose certificate is served.
     pub certificate: Certificate,
     /// Who may speak plain HTTP.
@@ -149,6 +152,7 @@ impl Config {
             }),
             public_url: check.optional("public_url", &options.public_url, public_url),
             public_ssh: check.optional("public_ssh", &options.public_ssh, host_and_port),
+            service_domain: check.optional("service_domain", &options.service_domain, service_domain),
             certificate: check.certificate(options),
             plain_http: check.option("plain_http", &options.plain_http, DEFAULT_PLAIN_HTTP, |text| {
                 text.parse().map_err(|error: &str| error.to_owned())
@@ -197,6 +201,9 @@ impl fmt::Display for Config {
         }
         if let Some(address) = &self.public_ssh {
             text("public_ssh", address)?;
+        }
+        if let Some(domain) = &self.service_domain {
+            text("service_domain", domain)?;
         }
         if let Certificate::Given { certificate, key, .. } = &self.certificate {
             text("tls_cert", &certificate.display())?;
@@ -329,6 +336,22 @@ pub(crate) fn host_and_port(text: &str) -> Result<String, String> {
         .map_err(|_| "give HOST:PORT, such as gate.example.com:8000".into())
 }
 
+/// A domain below which services have host names of their own, in lower case.
+pub(crate) fn service_domain(text: &str) -> Result<String, String> {
+    /// Characters of a whole name (RFC 1035 §2.3.4), and of a label below the domain with its dot.
+    const MAX_NAME: usize = 253;
+    const LABEL_AND_DOT: usize = 64;
+    let text = text.to_ascii_lowercase();
+    let is_label = |label: &str| label.parse::<ServiceName>().is_ok();
+    let is_address =
+        text.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
+    if text.len() + LABEL_AND_DOT <= MAX_NAME && text.split('.').all(is_label) && !is_address {
+        Ok(text)
+    } else {
+        Err("give a domain without scheme, port or `*.`, such as svc.example.com".into())
+    }
+}
+
 fn filter(text: &str) -> Result<String, String> {
     check_filter(text).map(|()| text.to_owned()).map_err(|error| error.to_string())
 }
@@ -356,18 +379,19 @@ mod tests {
     #[test]
     fn every_mistake_is_named_with_its_option() {
         let given = options(
-            "api_addr = 'localhost:9000'\npublic_url = 'gate:9000/x'\npublic_ssh = 'gate'\ntls_cert = '/c.pem'\n\
+            "api_addr = 'localhost:9000'\npublic_url = 'gate:9000/x'\npublic_ssh = 'gate'\nservice_domain = '*.svc'\ntls_cert = '/c.pem'\n\
              plain_http = 'sometimes'\ntrusted_proxy = ['10.0.0.0/8', 'proxy']\ndrain_grace = -1\njson = 'yes'",
         )
         .clone();
         let given = Options::default().or_file(given, "/etc/tidegate.toml".as_ref());
-        let ConfigError(mistakes) = Config::new(&given).expect_err("eight mistakes");
+        let ConfigError(mistakes) = Config::new(&given).expect_err("nine mistakes");
         let named: Vec<_> =
             mistakes.iter().map(|mistake| mistake.option.split(' ').next().unwrap()).collect();
         let expected = [
             "api_addr",
             "public_url",
             "public_ssh",
+            "service_domain",
             "tls_cert",
             "plain_http",
             "trusted_proxy",
@@ -386,7 +410,7 @@ mod tests {
     fn printed_configuration_reads_back_as_the_same() {
         let given = options(
             "data_dir = '/d \"x\"'\napi_addr = '[::1]:0'\nmetrics_addr = 'none'\npublic_url = 'https://gate.example.com:9000/'\n\
-             public_ssh = 'gate.example.com:8000'\ntls_cert = 'c'\ntls_key = 'k'\npin_tls = true\nplain_http = 'never'\n\
+             public_ssh = 'gate.example.com:8000'\nservice_domain = 'svc.example.com'\ntls_cert = 'c'\ntls_key = 'k'\npin_tls = true\nplain_http = 'never'\n\
              trusted_proxy = ['10.0.0.7', '10.1.0.0/16']\nbootstrap_token_file = 't'\ndrain_grace = 0\n\
              store_cache_mib = 8\naudit_max_mib = 3\nlog = 'warn'\njson = true",
         );
@@ -394,6 +418,24 @@ mod tests {
         assert_eq!(Config::new(&options(&config.to_string())), Ok(config));
         let defaults = Config::new(&Options::default()).expect("the defaults");
         assert_eq!(Config::new(&options(&defaults.to_string())), Ok(defaults));
+    }
+
+    #[test]
+    fn a_service_domain_is_a_bare_name() {
+        assert_eq!(service_domain("Svc.Example.com").as_deref(), Ok("svc.example.com"));
+        for bad in [
+            "",
+            "*.svc.example.com",
+            "svc.example.com:9000",
+            "https://svc",
+            ".svc",
+            "svc.",
+            "10.0.0.1",
+            "a_b",
+        ] {
+            assert!(service_domain(bad).is_err(), "{bad}");
+        }
+        assert!(service_domain(&["a"; 96].join(".")).is_err(), "no room for a label");
     }
 
     #[test]

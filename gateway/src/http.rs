@@ -14,7 +14,8 @@
 //! | [`peer`], [`public`] | who sent a request and by which address; which addresses we tell others |
 //! | [`check_in`] | what agents ask |
 //! | [`admin`], [`commands`], [`offer`] | the admin API, and the commands that start an agent or stand in for one |
-//! | [`proxy`], [`stream`], [`upgraded`] | services through their tunnels: HTTP, and any bytes |
+//! | [`proxy`], [`stream`], [`upgraded`], [`until`] | services through their tunnels: HTTP, and any bytes |
+//! | [`browse`] | services in a browser, each on an origin of its own |
 //! | [`page`] | what people see in a browser |
 //! | [`body`], [`snapshot`] | taking in bodies and snapshots within bounds |
 //!
@@ -24,6 +25,7 @@
 mod admin;
 mod audited;
 mod body;
+pub mod browse;
 mod check_in;
 mod commands;
 mod conditional;
@@ -45,6 +47,7 @@ mod proxy;
 pub mod public;
 pub mod snapshot;
 mod stream;
+mod until;
 mod upgraded;
 
 use std::collections::BTreeMap;
@@ -68,6 +71,7 @@ use crate::readiness::Readiness;
 use crate::store::Store;
 use crate::telemetry::Vitals;
 use crate::tunnels::Tunnels;
+use browse::passes::Passes;
 use operation::{Needs, Operation};
 use problem::Code;
 use public::PublicAddresses;
@@ -91,6 +95,8 @@ pub struct ApiState {
     pub tls_pins: Vec<TlsFingerprint>,
     /// Where the gateway is, for those outside.
     pub public: PublicAddresses,
+    /// Browsers that may use a service.
+    pub passes: Passes,
     /// Says of each part of the gateway whether it can do its work.
     pub readiness: Readiness,
     /// Places for agents' snapshots.
@@ -149,12 +155,12 @@ pub fn operations() -> Vec<Operation> {
             .audited_by_handler()
             .told_elsewhere()
             .fails(&stream::OPENING)
-            .fails(&[Code::BadServiceAnswer]),
+            .fails(&[Code::BadServiceAnswer, Code::BrowserRefused]),
         every("service.proxy", PROXY_PATH, USE, proxy::proxy, "A service's HTTP")
             .audited_by_handler()
             .part::<String>("path")
             .fails(&stream::OPENING)
-            .fails(&[Code::BadServiceAnswer])
+            .fails(&[Code::BadServiceAnswer, Code::BrowserRefused])
             .more(
                 "Opens the tunnel where it is closed, and waits for it. Bodies of any size stream both ways; \
                  WebSocket and other upgrades pass. The path may have any number of segments, or none.",
@@ -166,7 +172,8 @@ pub fn operations() -> Vec<Operation> {
             .fails(&[Code::UpgradeRequired])
             .more("With `connection: upgrade` and `upgrade: tcp`, on HTTP/1.1. Opens the tunnel where it is closed."),
     ];
-    everywhere.into_iter().chain(admin::operations()).chain(page::operations()).collect()
+    let rooms = admin::operations().into_iter().chain(browse::operations()).chain(page::operations());
+    everywhere.into_iter().chain(rooms).collect()
 }
 
 const CHECK_IN: &str = wire::check_in::PATH;
@@ -188,6 +195,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/v1/{*path}", any(guard::unknown_path))
         .fallback(problem::not_found)
         .method_not_allowed_fallback(guard::unknown_method)
+        .layer(from_fn_with_state(Arc::clone(&state), browse::dispatch))
         .layer(from_fn(problem::observe))
         .layer(from_fn_with_state(Arc::clone(&state), page::refusal::for_people))
         .with_state(state)

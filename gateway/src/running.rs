@@ -21,6 +21,7 @@ use crate::access::{Access, TokenError};
 use crate::audit::{Audit, Entry};
 use crate::config::Config;
 use crate::data_dir::{read_secret, write_secret};
+use crate::http::browse::passes::Passes;
 use crate::http::listener::{self, MAX_CONNECTIONS, Policy, Stop};
 use crate::http::public::PublicAddresses;
 use crate::http::snapshot::Uploads;
@@ -164,7 +165,8 @@ pub async fn start(
         bootstrap_token(file, &access).await?;
     }
     let (url, ssh) = (config.public_url.clone(), config.public_ssh.clone());
-    let public = PublicAddresses::new(url, ssh, ssh_addr.port(), &records.settings);
+    let public = PublicAddresses::new(url, ssh, ssh_addr.port(), &records.settings)
+        .with_service_domain(config.service_domain.clone());
     let tunnels = Tunnels::start(Arc::clone(&store), records, audit.clone(), telemetry.clone());
     let readiness = Readiness::new(Arc::clone(&store), audit.clone());
     let vitals = Vitals::new(telemetry.clone(), tunnels.clone(), readiness.clone(), config.data_dir.clone());
@@ -178,6 +180,7 @@ pub async fn start(
         host_keys: vec![identity.host_key.public_key().clone()],
         tls_pins: identity.tls_pins,
         public,
+        passes: Passes::default(),
         readiness: readiness.clone(),
         uploads: Uploads::default(),
         vitals,

@@ -53,6 +53,9 @@ struct Change {
     /// Where agents reach the tunnel server
     #[arg(long, value_name = "HOST:PORT")]
     public_ssh: Option<String>,
+    /// Domain below which services have host names of their own; every name below it must lead to the gateway
+    #[arg(long, value_name = "DOMAIN")]
+    service_domain: Option<String>,
 }
 
 impl SettingsArgs {
@@ -80,6 +83,7 @@ impl From<Change> for Settings {
             hold_s: change.hold,
             public_url: change.public_url,
             public_ssh: change.public_ssh,
+            service_domain: change.service_domain,
         }
     }
 }
@@ -92,5 +96,6 @@ fn shown(settings: &Settings) -> Text {
         ("hold", if settings.hold_s == Some(0) { "off".to_owned() } else { seconds(settings.hold_s) }),
         ("public url", settings.public_url.clone().unwrap_or_default()),
         ("public ssh", settings.public_ssh.clone().unwrap_or_default()),
+        ("service domain", settings.service_domain.clone().unwrap_or_default()),
     ])
 }

@@ -32,6 +32,9 @@ pub struct Options {
     /// Where agents reach the tunnel server, such as gate.example.com:8000
     #[arg(long, env = "TIDEGATE_PUBLIC_SSH", value_name = "HOST:PORT")]
     pub public_ssh: Option<Text>,
+    /// Domain below which services have host names of their own; every name below it must lead to the gateway
+    #[arg(long, env = "TIDEGATE_SERVICE_DOMAIN", value_name = "DOMAIN")]
+    pub service_domain: Option<Text>,
     /// Certificate chain (PEM) to serve instead of the gateway's own; needs --tls-key
     #[arg(long, env = "TIDEGATE_TLS_CERT", value_name = "FILE")]
     pub tls_cert: Option<Text>,
@@ -155,6 +158,7 @@ macro_rules! for_each_single {
         $each!(metrics_addr);
         $each!(public_url);
         $each!(public_ssh);
+        $each!(service_domain);
         $each!(tls_cert);
         $each!(tls_key);
         $each!(pin_tls);

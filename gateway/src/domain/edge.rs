@@ -90,6 +90,8 @@ pub struct Settings {
     pub public_url: Option<String>,
     /// Where agents reach the tunnel server; overrides `--public-ssh`.
     pub public_ssh: Option<String>,
+    /// Below which services have host names of their own; overrides `--service-domain`.
+    pub service_domain: Option<String>,
 }
 
 impl Default for Settings {
@@ -100,6 +102,7 @@ impl Default for Settings {
             hold: Duration::ZERO,
             public_url: None,
             public_ssh: None,
+            service_domain: None,
         }
     }
 }

@@ -148,6 +148,7 @@ pub fn settings(settings: &Settings) -> admin::Settings {
         hold_s: Some(seconds(settings.hold)),
         public_url: settings.public_url.clone(),
         public_ssh: settings.public_ssh.clone(),
+        service_domain: settings.service_domain.clone(),
     }
 }
 

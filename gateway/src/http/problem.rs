@@ -15,6 +15,8 @@
 //! | 403 | `set-up-code-wrong` | the first user is made with the code of the gateway's log only |
 //! | 403 | `cross-origin` | a browser sent its cookie with a request that is not our page's |
 //! | 403 | `not-allowed` | the operator's role does not include this, or their tags do not |
+//! | 403 | `browser-refused` | a session's cookie at a service's path that is for programs |
+//! | 403 | `no-pass` | a browser's permission to use a service has ended, or is another's |
 //! | 403 | `out-of-reach` | somebody who is bound to tags would make or leave an edge without one of them |
 //! | 404 | `not-found` | no such path |
 //! | 404 | `edge-not-found`, `service-not-found`, `snapshot-not-found`, `user-not-found`, `token-not-found`, `ssh-key-not-found` | no such thing |
@@ -60,6 +62,7 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use shared::wire::problem;
 
+use super::browse::without_pass;
 use crate::store::StoreError;
 use crate::tunnels::{AdminError, CheckInRefusal, OpenError};
 
@@ -84,6 +87,8 @@ pub enum Code {
     SetUpCodeWrong,
     CrossOrigin,
     NotAllowed,
+    BrowserRefused,
+    NoPass,
     OutOfReach,
     NotFound,
     EdgeNotFound,
@@ -143,6 +148,8 @@ impl Code {
             Self::SetUpCodeWrong => (S::FORBIDDEN, "set-up-code-wrong", "This is not the set-up code"),
             Self::CrossOrigin => (S::FORBIDDEN, "cross-origin", "The request comes from another page"),
             Self::NotAllowed => (S::FORBIDDEN, "not-allowed", "The role or reach does not allow it"),
+            Self::BrowserRefused => (S::FORBIDDEN, "browser-refused", "This is not for browsers"),
+            Self::NoPass => (S::FORBIDDEN, "no-pass", "The service is not open to this browser"),
             Self::OutOfReach => (S::FORBIDDEN, "out-of-reach", "The edge would be out of reach"),
             Self::NotFound => (S::NOT_FOUND, "not-found", "There is nothing at this path"),
             Self::EdgeNotFound => (S::NOT_FOUND, "edge-not-found", "There is no such edge"),
@@ -271,6 +278,11 @@ impl Problem {
         Self::new(Code::Internal, "the gateway failed at this request; its log has more").because(cause)
     }
 
+    /// What happened and what to do next.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// Which problem it is.
     pub fn code(&self) -> Code {
         self.code
@@ -322,7 +334,7 @@ pub fn code_of(response: &Response) -> Option<Code> {
 /// Outermost layer: a panic of a handler becomes a 500 and an `error` in the log, and so do failures of our own that
 /// only the log may explain.
 pub async fn observe(request: Request, next: Next) -> Response {
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let (method, path) = (request.method().clone(), without_pass(request.uri().path()).into_owned());
     let response = match AssertUnwindSafe(next.run(request)).catch_unwind().await {
         Ok(response) => response,
         // The panic hook has logged message and place.

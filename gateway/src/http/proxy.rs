@@ -1,4 +1,5 @@
-//! A service's HTTP through its tunnel: `/api/v1/edges/{edge}/services/{service}/proxy/...`.
+//! A service's HTTP through its tunnel: `/api/v1/edges/{edge}/services/{service}/proxy/...` for programs, and
+//! [`super::browse`] for browsers.
 //!
 //! One request, one stream. Bodies are never collected: back-pressure goes from end to end, and a side that goes away
 //! takes the stream with it. The path and the query pass byte for byte, since services differ in what they make of
@@ -32,12 +33,13 @@ use tokio_util::task::AbortOnDropHandle;
 use super::ApiState;
 use super::peer::Peer;
 use super::problem::{Code, Problem, Result};
+use super::until::Until;
 use super::upgraded::ClientEnd;
-use crate::access::Operator;
+use crate::access::{Credential, Operator};
 use crate::audit::usage::StreamUse;
 use crate::audit::{Audit, Entry};
 use body::{RequestBody, ResponseBody};
-use headers::Forwarded;
+use headers::{Forwarded, Way};
 
 /// Most headers of an answer, and most bytes of its head: far beyond honest services, and little memory for others.
 const MAX_HEADERS: usize = 200;
@@ -60,6 +62,21 @@ enum ForwardError {
     UnaskedUpgrade,
 }
 
+/// A request for a service: where it goes, and by which way it came.
+#[derive(Debug)]
+pub struct Errand {
+    /// Which edge.
+    pub edge: EdgeName,
+    /// Which service of it.
+    pub service: ServiceName,
+    /// Path and query as the service gets them.
+    pub upstream: PathAndQuery,
+    /// What stands before the service's own paths, as `/api/v1/edges/shop-17/services/web/proxy`.
+    pub prefix: Option<HeaderValue>,
+    /// What may pass.
+    pub way: Way,
+}
+
 /// `ANY /edges/{edge}/services/{service}/proxy/{*path}`.
 pub async fn proxy(
     State(state): State<Arc<ApiState>>,
@@ -67,16 +84,29 @@ pub async fn proxy(
     operator: Operator,
     request: Request,
 ) -> Result<Response> {
-    let target = Target::of(request.uri())?;
-    let (edge, service) = (&target.edge, &target.service);
-    let stream = state.tunnels.open(edge, service, &operator.name).await?;
-    let record = state.tunnels.edge(edge).await?;
-    let entry = Entry::new((&operator).into(), "service.proxy").from(peer.address);
-    let recorded = Recorded::new(&state.audit, entry.edge(edge).service(service).via(AuditVia::Proxy));
-    let forwarded = Forwarded { peer, prefix: target.prefix(), host: host_of(service, &record) };
+    let Target { edge, service, upstream } = Target::of(request.uri())?;
+    for_programs_only(&operator, &edge, &service)?;
+    let prefix = Some(Target::prefix(&edge, &service));
+    pass(&state, peer, &operator, Errand { edge, service, upstream, prefix, way: Way::Api }, request).await
+}
+
+/// Carries a request to its service and the answer back, for as long as the operator may.
+pub async fn pass(
+    state: &ApiState,
+    peer: Peer,
+    operator: &Operator,
+    errand: Errand,
+    request: Request,
+) -> Result<Response> {
+    let Errand { edge, service, upstream, prefix, way } = errand;
+    let stream = state.tunnels.open(&edge, &service, &operator.name).await?;
+    let record = state.tunnels.edge(&edge).await?;
+    let entry = Entry::new(operator.into(), way.action()).from(peer.address);
+    let recorded = Recorded::new(&state.audit, entry.edge(&edge).service(&service).via(AuditVia::Proxy));
+    let forwarded = Forwarded { peer, prefix, host: host_of(&service, &record), way };
     let ended = recorded.clone();
-    let io = stream.into_io_then(move |end| ended.carried(end));
-    let response = forward(request, target.upstream, &forwarded, io).await.map_err(|error| {
+    let io = Until::ended(stream.into_io_then(move |end| ended.carried(end)), operator, &state.access);
+    let response = forward(request, upstream, &forwarded, io).await.map_err(|error| {
         Problem::new(
             Code::BadServiceAnswer,
             format!("service {service} of edge {edge} gave no usable answer: {error}"),
@@ -115,11 +145,25 @@ impl Recorded {
     }
 }
 
+/// What a service answers here has the gateway's own origin. A browser would run its scripts with the session that the
+/// request came by, so it is given nothing; a program does not run what it gets.
+fn for_programs_only(operator: &Operator, edge: &EdgeName, service: &ServiceName) -> Result<()> {
+    match operator.credential {
+        Credential::Token(_) | Credential::SshKey(_) => Ok(()),
+        Credential::Session(_) => Err(Problem::new(
+            Code::BrowserRefused,
+            format!(
+                "this is for programs with an API token; in a browser, open /edges/{edge}/services/{service}/open"
+            ),
+        )),
+    }
+}
+
 /// `ANY /edges/{edge}/services/{service}/proxy`: without the slash, links of the service's pages would lead astray.
 pub async fn add_slash(request: Request) -> Result<Response> {
-    let target = Target::of(request.uri())?;
+    let Target { edge, service, .. } = Target::of(request.uri())?;
     let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
-    let location = HeaderValue::try_from(format!("{}/{query}", target.prefix_text()))
+    let location = HeaderValue::try_from(format!("{}/{query}", Target::prefix_text(&edge, &service)))
         .map_err(|_| Problem::new(Code::InvalidRequest, "the query has a character that a URL can't have"))?;
     Ok((StatusCode::PERMANENT_REDIRECT, [(LOCATION, location)]).into_response())
 }
@@ -149,12 +193,13 @@ impl Target {
         })
     }
 
-    fn prefix_text(&self) -> String {
-        format!("/api/v1/edges/{}/services/{}/proxy", self.edge, self.service)
+    fn prefix_text(edge: &EdgeName, service: &ServiceName) -> String {
+        format!("/api/v1/edges/{edge}/services/{service}/proxy")
     }
 
-    fn prefix(&self) -> HeaderValue {
-        HeaderValue::try_from(self.prefix_text()).expect("names are DNS labels, which a header can have")
+    fn prefix(edge: &EdgeName, service: &ServiceName) -> HeaderValue {
+        HeaderValue::try_from(Self::prefix_text(edge, service))
+            .expect("names are DNS labels, which a header can have")
     }
 }
 
@@ -202,7 +247,7 @@ where
         (answer.status() == StatusCode::SWITCHING_PROTOCOLS).then(|| hyper::upgrade::on(&mut answer));
     let protocol = answer.headers().get(UPGRADE).cloned();
     let (mut head, body) = answer.into_parts();
-    headers::to_client(&mut head.headers);
+    headers::to_client(&mut head.headers, forwarded);
     let mut response = Response::new(Body::empty());
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;

@@ -4,10 +4,13 @@
 //! nothing rewrites addresses on the way. Check-ins ask on every request, so the settings are kept here and not fetched
 //! from the registry.
 
+use std::net::IpAddr;
 use std::sync::{PoisonError, RwLock};
 
 use shared::host_port::HostPort;
 
+use super::browse::LOCALHOST;
+use super::browse::label::label_of;
 use super::peer::{Arrival, Peer};
 use crate::domain::edge::Settings;
 
@@ -19,6 +22,8 @@ pub struct PublicAddresses {
     /// `--public-ssh`.
     ssh: Option<String>,
     ssh_port: u16,
+    /// `--service-domain`.
+    service_domain: Option<String>,
     /// Guards the settings' part; held for a clone only.
     settings: RwLock<Overrides>,
 }
@@ -27,18 +32,28 @@ pub struct PublicAddresses {
 struct Overrides {
     url: Option<String>,
     ssh: Option<String>,
+    service_domain: Option<String>,
 }
 
 impl From<&Settings> for Overrides {
     fn from(settings: &Settings) -> Self {
-        Self { url: settings.public_url.clone(), ssh: settings.public_ssh.clone() }
+        Self {
+            url: settings.public_url.clone(),
+            ssh: settings.public_ssh.clone(),
+            service_domain: settings.service_domain.clone(),
+        }
     }
 }
 
 impl PublicAddresses {
     /// From the configuration, the port that the tunnel server listens on, and the settings as they were stored.
     pub fn new(url: Option<String>, ssh: Option<String>, ssh_port: u16, settings: &Settings) -> Self {
-        Self { url, ssh, ssh_port, settings: RwLock::new(settings.into()) }
+        Self { url, ssh, ssh_port, service_domain: None, settings: RwLock::new(settings.into()) }
+    }
+
+    /// The same with the domain of `--service-domain`.
+    pub fn with_service_domain(self, service_domain: Option<String>) -> Self {
+        Self { service_domain, ..self }
     }
 
     /// Takes over changed settings.
@@ -64,6 +79,22 @@ impl PublicAddresses {
         let configured = self.overrides().ssh.or_else(|| self.ssh.clone());
         configured
             .unwrap_or_else(|| HostPort { host: arrival.host().to_owned(), port: self.ssh_port }.to_string())
+    }
+
+    /// Below which services have their origins, for a browser that came by `arrival`; `None` where no name can be had.
+    pub fn service_domain(&self, arrival: &Arrival) -> Option<String> {
+        let configured = self.overrides().service_domain.or_else(|| self.service_domain.clone());
+        let host = arrival.host();
+        let is_local =
+            || host.eq_ignore_ascii_case(LOCALHOST) || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+        configured.or_else(|| is_local().then(|| LOCALHOST.to_owned()))
+    }
+
+    /// The label of a service's origin, if `host` is one.
+    pub fn service_label<'h>(&self, host: &'h str) -> Option<&'h str> {
+        let overrides = self.settings.read().unwrap_or_else(PoisonError::into_inner);
+        let configured = overrides.service_domain.as_deref().or(self.service_domain.as_deref());
+        configured.and_then(|domain| label_of(host, domain)).or_else(|| label_of(host, LOCALHOST))
     }
 
     fn overrides(&self) -> Overrides {
@@ -108,5 +139,23 @@ mod tests {
         });
         assert_eq!(public.api_url(peer(false), &came), "https://set");
         assert_eq!(public.ssh(&came), "set:22");
+    }
+
+    #[test]
+    fn services_have_origins_below_what_is_configured_or_on_the_machine_itself() {
+        let public = PublicAddresses::new(None, None, 8000, &Settings::default());
+        assert_eq!(public.service_domain(&arrival("gate.example.com:9000")), None);
+        assert_eq!(public.service_domain(&arrival("192.0.2.7:9000")), None);
+        for local in ["localhost:9000", "127.0.0.1:9000", "[::1]:9000"] {
+            assert_eq!(public.service_domain(&arrival(local)).as_deref(), Some("localhost"));
+        }
+        assert_eq!(public.service_label("web--shop.localhost"), Some("web--shop"));
+        assert_eq!(public.service_label("web--shop.svc.example.com"), None);
+        let public = public.with_service_domain(Some("svc.example.com".to_owned()));
+        assert_eq!(public.service_domain(&arrival("localhost")).as_deref(), Some("svc.example.com"));
+        assert_eq!(public.service_label("web--shop.svc.example.com"), Some("web--shop"));
+        public.update(&Settings { service_domain: Some("apps.example.com".into()), ..Settings::default() });
+        assert_eq!(public.service_label("web--shop.svc.example.com"), None);
+        assert_eq!(public.service_label("web--shop.apps.example.com"), Some("web--shop"));
     }
 }

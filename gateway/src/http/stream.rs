@@ -18,6 +18,7 @@ use super::body::Path;
 use super::peer::Peer;
 use super::problem::{Code, Problem, Result};
 use super::proxy::headers;
+use super::until::Until;
 use super::upgraded::ClientEnd;
 use crate::access::Operator;
 use crate::audit::Entry;
@@ -54,7 +55,8 @@ pub async fn stream(
     tokio::spawn(async move {
         // An error means that the client left before it read the 101; the stream ends with this task.
         let Ok(upgraded) = upgraded.await else { return };
-        let end = stream.carry(ClientEnd::from(upgraded)).await;
+        let client = Until::ended(ClientEnd::from(upgraded), &operator, &state.access);
+        let end = stream.carry(client).await;
         recorded.carried(end);
         let (received, sent, orderly) = (end.received, end.sent, end.orderly);
         tracing::debug!(%edge, %service, received, sent, orderly, "stream ended");

@@ -256,6 +256,9 @@ struct SettingsV1 {
     hold_ms: u64,
     public_url: Option<String>,
     public_ssh: Option<String>,
+    /// Not written where there is none, so that an older release reads what it can know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    service_domain: Option<String>,
 }
 
 impl From<&Settings> for SettingsV1 {
@@ -266,6 +269,7 @@ impl From<&Settings> for SettingsV1 {
             hold_ms: millis(settings.hold),
             public_url: settings.public_url.clone(),
             public_ssh: settings.public_ssh.clone(),
+            service_domain: settings.service_domain.clone(),
         }
     }
 }
@@ -278,6 +282,7 @@ impl From<SettingsV1> for Settings {
             hold: Duration::from_millis(settings.hold_ms),
             public_url: settings.public_url,
             public_ssh: settings.public_ssh,
+            service_domain: settings.service_domain,
         }
     }
 }

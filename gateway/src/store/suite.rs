@@ -132,7 +132,11 @@ pub(crate) async fn what_was_committed_is_there_after_a_restart(place: impl Plac
     };
     let bound =
         EdgeRecord { bound: Some(EdgeId::from_bytes([2; 16])), stock_key: Some(stock_key), ..edge(1) };
-    let settings = Settings { public_ssh: Some("gate.example.com:8000".into()), ..Settings::default() };
+    let settings = Settings {
+        public_ssh: Some("gate.example.com:8000".into()),
+        service_domain: Some("svc.example.com".into()),
+        ..Settings::default()
+    };
     store.commit(vec![Change::PutEdge(edge(1)), Change::PutEdge(edge(2))]).await.expect("written");
     store
         .commit(vec![Change::PutEdge(bound.clone()), Change::PutSettings(settings.clone())])

@@ -303,6 +303,9 @@ pub struct Settings {
     /// Where agents reach port 8000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_ssh: Option<String>,
+    /// Domain below which every service has a host name of its own, for browsers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_domain: Option<String>,
 }
 
 /// `GET /api/v1/edges/{edge}/snapshot`, and the answer to its POST.

@@ -477,6 +477,9 @@ fn changed(before: &Settings, change: admin::Settings) -> Result<Settings, Admin
     if let Some(address) = change.public_ssh {
         settings.public_ssh = cleared_when_empty(address);
     }
+    if let Some(domain) = change.service_domain {
+        settings.service_domain = cleared_when_empty(domain);
+    }
     Ok(settings)
 }
 

@@ -7,7 +7,7 @@ use axum::Extension;
 use axum::extract::State;
 use shared::wire::admin;
 
-use crate::config::{host_and_port, public_url};
+use crate::config::{host_and_port, public_url, service_domain};
 use crate::domain::edge::Settings;
 use crate::domain::version::Version;
 use crate::http::ApiState;
@@ -30,6 +30,7 @@ pub(super) async fn change(
 ) -> Result<(Extension<Noted>, Tagged<admin::Settings>)> {
     check("public_url", &mut change.public_url, public_url)?;
     check("public_ssh", &mut change.public_ssh, host_and_port)?;
+    check("service_domain", &mut change.service_domain, service_domain)?;
     let noted = Extension(Noted::asked(&change));
     let settings = state.tunnels.provided(condition).change_settings(change).await?;
     state.public.update(&settings);
@@ -62,5 +63,6 @@ fn to_wire(settings: &Settings) -> admin::Settings {
         hold_s: seconds(settings.hold),
         public_url: settings.public_url.clone(),
         public_ssh: settings.public_ssh.clone(),
+        service_domain: settings.service_domain.clone(),
     }
 }

@@ -15,13 +15,13 @@ use http::{HeaderMap, Method, Uri};
 use maud::html;
 
 use super::frame::{Visit, redirect, redirect_with};
-use crate::http::ApiState;
 use crate::http::guard;
 use crate::http::problem::{Code, Occurred};
+use crate::http::{ApiState, browse};
 
 /// Outermost layer.
 pub async fn for_people(State(state): State<Arc<ApiState>>, request: Request, next: Next) -> Response {
-    if !asks_for_html(request.headers()) {
+    if !asks_for_html(request.headers()) || browse::is_for_service(&state, &request) {
         return next.run(request).await;
     }
     let (uri, headers) = (request.uri().clone(), request.headers().clone());
@@ -43,7 +43,7 @@ pub async fn for_people(State(state): State<Arc<ApiState>>, request: Request, ne
 }
 
 /// Browsers name it when a person goes somewhere; nothing else does unasked (RFC 9110 §12.5.1).
-fn asks_for_html(headers: &HeaderMap) -> bool {
+pub fn asks_for_html(headers: &HeaderMap) -> bool {
     let lines = headers.get_all(ACCEPT).iter().filter_map(|line| line.to_str().ok());
     let mut kinds = lines.flat_map(|line| line.split(','));
     kinds.any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/html")))

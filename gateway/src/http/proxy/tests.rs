@@ -22,8 +22,9 @@ struct Bench {
 fn forwarded() -> Forwarded {
     Forwarded {
         peer: Peer { address: ([192, 0, 2, 1], 5).into(), secure: true },
-        prefix: HeaderValue::from_static("/prefix"),
+        prefix: Some(HeaderValue::from_static("/prefix")),
         host: HeaderValue::from_static("127.0.0.1:8080"),
+        way: Way::Api,
     }
 }
 
@@ -360,7 +361,8 @@ fn only_names_can_be_in_the_path() {
         assert_eq!(target.as_ref().err().map(Problem::code), code, "{path}");
         if let Ok(target) = target {
             assert_eq!(target.upstream, "/edges/x/services/y/proxy/");
-            assert_eq!(target.prefix(), "/api/v1/edges/shop/services/web/proxy");
+            let prefix = Target::prefix(&target.edge, &target.service);
+            assert_eq!(prefix, "/api/v1/edges/shop/services/web/proxy");
         }
     }
 }
