@@ -16,6 +16,7 @@
 //! | [`admin`], [`commands`], [`offer`] | the admin API, and the commands that start an agent or stand in for one |
 //! | [`proxy`], [`stream`], [`upgraded`], [`until`] | services through their tunnels: HTTP, and any bytes |
 //! | [`browse`] | services in a browser, each on an origin of its own |
+//! | [`docker`] | containers of a Docker Engine behind an edge |
 //! | [`page`] | what people see in a browser |
 //! | [`body`], [`snapshot`] | taking in bodies and snapshots within bounds |
 //!
@@ -32,6 +33,7 @@ mod conditional;
 pub mod connection;
 mod cookie;
 mod credentials;
+mod docker;
 mod guard;
 mod idempotency;
 pub mod listener;
@@ -172,7 +174,11 @@ pub fn operations() -> Vec<Operation> {
             .fails(&[Code::UpgradeRequired])
             .more("With `connection: upgrade` and `upgrade: tcp`, on HTTP/1.1. Opens the tunnel where it is closed."),
     ];
-    let rooms = admin::operations().into_iter().chain(browse::operations()).chain(page::operations());
+    let rooms = admin::operations()
+        .into_iter()
+        .chain(docker::operations())
+        .chain(browse::operations())
+        .chain(page::operations());
     everywhere.into_iter().chain(rooms).collect()
 }
 

@@ -8,6 +8,7 @@
 //! | [`join_token`] | what an admin pastes into an agent |
 //! | [`envelope`] | tunnel credentials, sealed for one edge and one offer |
 //! | [`wire`] | JSON of the check-in, the admin API, snapshots and problems |
+//! | [`engine`] | what a Docker Engine says of its containers |
 //! | `schema` | what JSON schemas say beyond the types of [`wire`]; compiled for the gateway only |
 //! | [`tunnel`] | what runs inside the SSH connection: control messages, streams with credit, the socket below |
 //! | [`host_port`], [`dial`], [`tls`] | reaching a gateway: addresses, CONNECT proxies, pins |
@@ -18,6 +19,7 @@
 //! Nothing here decides anything about the life of an edge: that is `gateway::domain` and `edge_agent::lifecycle`.
 
 pub mod dial;
+pub mod engine;
 pub mod envelope;
 pub mod fingerprint;
 pub mod host_port;

@@ -12,6 +12,7 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use shared::engine::EngineContainer;
 use shared::wire::snapshot::{Container, Docker, Image, Network, Volume};
 use tokio::time::timeout;
 
@@ -112,60 +113,6 @@ impl Engine {
 struct Version {
     version: String,
     api_version: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct EngineContainer {
-    id: String,
-    #[serde(default)]
-    names: Vec<String>,
-    #[serde(default)]
-    image: String,
-    #[serde(default)]
-    state: String,
-    #[serde(default)]
-    status: String,
-    #[serde(default)]
-    created: i64,
-    #[serde(default)]
-    ports: Vec<EnginePort>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct EnginePort {
-    #[serde(default, rename = "IP")]
-    ip: Option<String>,
-    private_port: u16,
-    #[serde(default)]
-    public_port: Option<u16>,
-    #[serde(default, rename = "Type")]
-    protocol: String,
-}
-
-impl From<EngineContainer> for Container {
-    fn from(container: EngineContainer) -> Self {
-        let name = container.names.into_iter().next().unwrap_or_default();
-        Self {
-            id: container.id,
-            // The engine puts a slash in front, from the time of linked containers.
-            name: name.trim_start_matches('/').to_owned(),
-            image: container.image,
-            state: container.state,
-            status: container.status,
-            created: container.created,
-            ports: container.ports.iter().filter_map(published).collect(),
-        }
-    }
-}
-
-/// As `docker ps` writes it; ports that are not published are left out.
-fn published(port: &EnginePort) -> Option<String> {
-    let public = port.public_port?;
-    let ip = port.ip.as_deref().unwrap_or_default();
-    let ip = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
-    Some(format!("{ip}:{public}->{}/{}", port.private_port, port.protocol))
 }
 
 #[derive(Deserialize)]

@@ -138,7 +138,7 @@ impl Operation {
 
     /// Whether it is for people, by a browser; the rest is for programs.
     pub fn is_page(&self) -> bool {
-        self.id.starts_with("page.")
+        self.id.starts_with("page.") || self.id == "service.sandbox"
     }
 
     /// Takes larger bodies than others do.

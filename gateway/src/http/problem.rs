@@ -19,7 +19,7 @@
 //! | 403 | `no-pass` | a browser's permission to use a service has ended, or is another's |
 //! | 403 | `out-of-reach` | somebody who is bound to tags would make or leave an edge without one of them |
 //! | 404 | `not-found` | no such path |
-//! | 404 | `edge-not-found`, `service-not-found`, `snapshot-not-found`, `user-not-found`, `token-not-found`, `ssh-key-not-found` | no such thing |
+//! | 404 | `edge-not-found`, `service-not-found`, `snapshot-not-found`, `engine-not-found`, `container-not-found`, `user-not-found`, `token-not-found`, `ssh-key-not-found` | no such thing |
 //! | 405 | `method-not-allowed` | the path exists, with other methods (see `allow`) |
 //! | 408 | `body-too-slow` | the body did not arrive in time |
 //! | 409 | `second-instance` | a second live agent on an edge that is no cluster |
@@ -94,6 +94,8 @@ pub enum Code {
     EdgeNotFound,
     ServiceNotFound,
     SnapshotNotFound,
+    EngineNotFound,
+    ContainerNotFound,
     UserNotFound,
     TokenNotFound,
     SshKeyNotFound,
@@ -154,6 +156,8 @@ impl Code {
             Self::NotFound => (S::NOT_FOUND, "not-found", "There is nothing at this path"),
             Self::EdgeNotFound => (S::NOT_FOUND, "edge-not-found", "There is no such edge"),
             Self::ServiceNotFound => (S::NOT_FOUND, "service-not-found", "The edge has no such service"),
+            Self::EngineNotFound => (S::NOT_FOUND, "engine-not-found", "The edge has no Docker Engine"),
+            Self::ContainerNotFound => (S::NOT_FOUND, "container-not-found", "There is no such container"),
             Self::SnapshotNotFound => (S::NOT_FOUND, "snapshot-not-found", "The edge has no snapshot"),
             Self::UserNotFound => (S::NOT_FOUND, "user-not-found", "There is no such user"),
             Self::TokenNotFound => (S::NOT_FOUND, "token-not-found", "There is no such API token"),
@@ -276,11 +280,6 @@ impl Problem {
     /// A defect of ours: the log has the cause.
     pub fn internal(cause: impl ToString) -> Self {
         Self::new(Code::Internal, "the gateway failed at this request; its log has more").because(cause)
-    }
-
-    /// What happened and what to do next.
-    pub fn detail(&self) -> &str {
-        &self.detail
     }
 
     /// Which problem it is.

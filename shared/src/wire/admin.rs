@@ -13,6 +13,7 @@ pub use audit::{
     AuditVerdict, AuditVia,
 };
 pub use bulk::{BULK_EDGES, CreateEdges, EdgeRefused, EdgesCreated, Enrolled, MAX_BULK};
+pub use docker::{ContainerList, LogLine, LogSource};
 pub use event::{CloseCause, EdgeEvent, Event, RESYNC};
 pub use history::{History, HistoryEntry, TunnelUse};
 pub use list::{EdgePage, EdgeSort, SortOrder};
@@ -21,6 +22,7 @@ pub use status::{EdgeCounts, GatewayStatus, Status, StatusPoint, StatusSeries};
 
 mod audit;
 mod bulk;
+mod docker;
 mod event;
 mod history;
 mod list;

@@ -5,6 +5,8 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 
+use hyper::Method;
+use shared::wire::admin::{ContainerList, LogLine};
 use tempfile::TempDir;
 use tests::bulk;
 use tests::engine::Engine;
@@ -29,7 +31,7 @@ struct Client {
     host: String,
     /// `DOCKER_CONFIG`, and room for files.
     folder: TempDir,
-    _site: Site,
+    site: Site,
     _listen: Option<Listen>,
     // Last, so that nothing uses the engine any more when it stops.
     _engine: Engine,
@@ -58,7 +60,7 @@ impl Client {
     fn new(host: String, config: &str, engine: Engine, site: Site, listen: Option<Listen>) -> Self {
         let folder = TempDir::new().expect("the folder for temporary files is writable");
         std::fs::write(folder.path().join("config.json"), config).expect("the folder is ours");
-        Self { host, folder, _site: site, _listen: listen, _engine: engine }
+        Self { host, folder, site, _listen: listen, _engine: engine }
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -151,6 +153,34 @@ impl Client {
         assert_eq!((heard.len(), logged.len()), (3, 3), "{}\n{}", heard.text(), logged.text());
     }
 
+    /// The gateway's own way: the list, the log, stop and start.
+    async fn is_managed_by_the_admin_api(&self) {
+        let path = |rest: &str| format!("/api/v1/edges/{EDGE}/containers{rest}");
+        let call =
+            async |method, rest: &str| self.site.http().call(method, &path(rest)).await.expect("an answer");
+        let state = async || {
+            let list: ContainerList = call(Method::GET, "").await.expect(200).json();
+            list.containers.into_iter().find(|container| container.name == BOX).expect("it is listed").state
+        };
+        assert_eq!(state().await, "running");
+        let log = call(Method::GET, &format!("/{BOX}/logs?tail=2")).await.expect(200).text();
+        let told: Vec<LogLine> = log
+            .lines()
+            .filter_map(|line| line.strip_prefix("data: "))
+            .filter_map(|data| serde_json::from_str(data).ok())
+            .collect();
+        let texts: Vec<_> = told.iter().map(|line| line.text.as_str()).collect();
+        assert_eq!(texts, ["second", "third"], "{log}");
+        assert!(log.contains("event: end"), "{log}");
+        // `cat` as the first process takes no SIGTERM: the engine waits its ten seconds.
+        call(Method::POST, &format!("/{BOX}/stop")).await.expect(204);
+        assert_eq!(state().await, "exited");
+        call(Method::POST, &format!("/{BOX}/start")).await.expect(204);
+        call(Method::POST, &format!("/{BOX}/start")).await.expect(204);
+        assert_eq!(state().await, "running");
+        assert_eq!(call(Method::POST, "/no-such-thing/start").await.problem(404).code, "container-not-found");
+    }
+
     /// `exec` without a terminal: the end of its standard input arrives, what follows it comes back.
     async fn pipes_through_exec(&self) {
         let payload = File::open(self.path("context/payload")).expect("it was written");
@@ -201,6 +231,7 @@ impl Client {
         self.builds_an_image().await;
         self.runs_a_container_and_sees_its_events().await;
         self.follows_a_container_as_it_writes().await;
+        self.is_managed_by_the_admin_api().await;
         self.pipes_through_exec().await;
         self.types_into_a_terminal().await;
         self.copies_both_ways().await;

@@ -2,6 +2,7 @@
 //! (`cargo build -p gateway -p edge-agent`) and, some of them, programs of Debian, which they name when one is missing.
 
 mod breaks;
+mod browse;
 mod bulk;
 mod cluster;
 mod connect_proxy;
