@@ -4,6 +4,7 @@
 //! error, one line for an error, and in the exit code.
 
 pub mod access;
+pub mod audit;
 pub mod backup;
 pub mod client;
 pub mod connect;
@@ -23,6 +24,7 @@ pub mod ssh_key;
 pub mod status;
 pub mod token;
 pub mod transport;
+pub mod units;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,6 +34,7 @@ use shared::log;
 
 use crate::config::{Config, Options};
 use crate::serve::{configuration, serve};
+use audit::AuditArgs;
 use backup::{BackupArgs, RestoreArgs};
 use connect::ConnectArgs;
 use doctor::DoctorArgs;
@@ -87,6 +90,8 @@ enum Command {
     SshConfig(SshConfigArgs),
     /// Show and change what is set while the gateway runs
     Settings(SettingsArgs),
+    /// List what was done by whom, export it, and find out whether the log of it is intact
+    Audit(AuditArgs),
     /// Take a backup of a running gateway: keys, records and snapshots in one checked file
     Backup(BackupArgs),
     /// Make a data folder of a backup, for a gateway that does not run
@@ -132,6 +137,7 @@ pub fn run() -> ExitCode {
         Command::SshKey(args) => operate(args.run()),
         Command::SshConfig(args) => operate(args.run()),
         Command::Settings(args) => operate(args.run()),
+        Command::Audit(args) => operate(args.run()),
         Command::Backup(args) => operate(args.run()),
         Command::Restore(args) => operate(args.run()),
         Command::Completions(args) => finish(args.run(Cli::command())),
@@ -153,6 +159,7 @@ impl Command {
             | Self::SshKey(_)
             | Self::SshConfig(_)
             | Self::Settings(_)
+            | Self::Audit(_)
             | Self::Backup(_)
             | Self::Restore(_)
             | Self::Completions(_)
@@ -228,6 +235,12 @@ mod tests {
             "check-config --config gate.toml",
             "healthcheck --ready --api-addr 127.0.0.1:9000",
             "edge create shop-17 --cluster --interval 30 --tag paris --tag till",
+            "edge list --tag berlin --tag till --sort last-seen --reverse",
+            "audit list --edge shop-17 --actor ada --action edge. --since 2h --until 2026-11-09T08:00:00Z --limit 5",
+            "audit verify",
+            "audit verify --data-dir /var/lib/tidegate --head 1:0000000000000000000000000000000000000000000000000000000000000000",
+            "audit verify --file audit.jsonl",
+            "audit export - --after 7",
             "edge list --query paris --status never-joined -o json",
             "edge show shop-17",
             "edge open shop-17",
@@ -290,6 +303,8 @@ mod tests {
             "edge set shop-17 --interval soon",
             "completions tcsh",
             "events",
+            "audit list --since yesterday",
+            "audit verify --data-dir d --file f",
             "events --follow --until online",
             "events --until lunch",
             "settings set",

@@ -21,7 +21,7 @@ use super::output::Format;
 const DEFAULT_URL: &str = "https://127.0.0.1:9000";
 
 /// Where to ask and what to print.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub struct How {
     #[command(flatten)]
     pub(super) access: Access,
@@ -31,7 +31,7 @@ pub struct How {
 }
 
 /// Where to ask, and how to know the gateway.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 #[command(after_help = "The API token comes from --token-file or the environment variable TIDEGATE_TOKEN.")]
 pub struct Access {
     /// The gateway, such as https://gate.example.com:9000 [default: https://127.0.0.1:9000]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
@@ -21,8 +21,9 @@ use shared::secret::Secret;
 use shared::tls::PinMismatch;
 use shared::wire::date;
 use shared::wire::problem::{self, Problem};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
+use uuid::Uuid;
 
 use super::access::Target;
 use super::edge::percent_encode;
@@ -38,6 +39,14 @@ const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 /// Items of a list that are asked for at a time: as many as the gateway gives.
 pub const PAGE: usize = 500;
+
+/// `code` of the problem that something was changed since one looked.
+pub const STALE: &str = "stale";
+/// Names a request that makes something, so that it is done once however often it is asked.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// How often something that is to be made is asked for where no answer comes, and the pause between two.
+const TRIES: u32 = 4;
+const RETRY_PAUSE: Duration = Duration::from_secs(2);
 
 /// A gateway, and how it is reached and recognised. Cheap to clone.
 #[derive(Clone)]
@@ -62,6 +71,8 @@ pub struct Dated<A> {
     pub value: A,
     /// The gateway's time.
     pub at: SystemTime,
+    /// By which a change can be made only if nobody else made one since.
+    pub version: Option<HeaderValue>,
 }
 
 /// No body in the request, nothing to read in the answer.
@@ -136,15 +147,43 @@ impl Client {
         path: &str,
         body: Option<&impl Serialize>,
     ) -> Result<A, CliError> {
-        let mut request = self.request(method, path);
-        if let Some(body) = body {
-            let json =
-                serde_json::to_vec(body).map_err(|error| CliError::failed("can't write JSON", error))?;
-            *request.body_mut() = Full::new(json.into());
-            request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        }
+        let request = self.request_with(method, path, body)?;
         let answer = self.send(request).await?;
         understood(&self.read(answer.into_body()).await?)
+    }
+
+    /// Changes what is at `path` as it was when it had this version; [`STALE`] if it was changed since.
+    pub async fn change<A: DeserializeOwned>(
+        &self,
+        path: &str,
+        change: &impl Serialize,
+        version: Option<HeaderValue>,
+    ) -> Result<A, CliError> {
+        let mut request = self.request_with(Method::PATCH, path, Some(change))?;
+        if let Some(version) = version {
+            request.headers_mut().insert(header::IF_MATCH, version);
+        }
+        self.asked(request).await
+    }
+
+    /// Makes something, once: where the answer is lost, it is asked for again under the same key.
+    pub async fn make<A: DeserializeOwned>(&self, path: &str, new: &impl Serialize) -> Result<A, CliError> {
+        let key = HeaderValue::try_from(Uuid::new_v4().to_string()).expect("a UUID is visible ASCII");
+        let mut tries = 1;
+        loop {
+            let mut request = self.request_with(Method::POST, path, Some(new))?;
+            request.headers_mut().insert(IDEMPOTENCY_KEY, key.clone());
+            match self.asked(request).await {
+                Err(CliError::Unreachable(_)) if tries < TRIES => tries += 1,
+                result => return result,
+            }
+            sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    async fn asked<A: DeserializeOwned>(&self, request: Request<Full<Bytes>>) -> Result<A, CliError> {
+        let ask = async { understood(&self.read(self.send(request).await?.into_body()).await?) };
+        timeout(ANSWER_TIMEOUT, ask).await.unwrap_or_else(|_| Err(self.unreachable("no answer in time")))
     }
 
     /// What is at `path`, and what time it is there: an answer's times mean something only by the gateway's own clock.
@@ -152,7 +191,8 @@ impl Client {
         let look = async {
             let answer = self.send(self.request(Method::GET, path)).await?;
             let at = date(answer.headers()).unwrap_or_else(SystemTime::now);
-            Ok(Dated { value: understood(&self.read(answer.into_body()).await?)?, at })
+            let version = answer.headers().get(header::ETAG).cloned();
+            Ok(Dated { value: understood(&self.read(answer.into_body()).await?)?, at, version })
         };
         timeout(ANSWER_TIMEOUT, look).await.unwrap_or_else(|_| Err(self.unreachable("no answer in time")))
     }
@@ -175,6 +215,22 @@ impl Client {
         let parts = upgraded.downcast::<TokioIo<Transport>>();
         let parts = parts.unwrap_or_else(|_| unreachable!("`converse` gives hyper no other type"));
         Ok(Upgraded { stream: parts.io.into_inner(), early: parts.read_buf })
+    }
+
+    fn request_with(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<Request<Full<Bytes>>, CliError> {
+        let mut request = self.request(method, path);
+        if let Some(body) = body {
+            let json =
+                serde_json::to_vec(body).map_err(|error| CliError::failed("can't write JSON", error))?;
+            *request.body_mut() = Full::new(json.into());
+            request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        Ok(request)
     }
 
     fn request(&self, method: Method, path: &str) -> Request<Full<Bytes>> {

@@ -58,7 +58,7 @@ fn wrong_configuration(problem: &str) -> Check {
 
 /// Bytes as people read them.
 fn size(bytes: u64) -> String {
-    super::snapshot::bytes(bytes)
+    super::units::bytes(bytes)
 }
 
 /// What a certificate's end means for whoever must renew it.

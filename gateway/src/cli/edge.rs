@@ -14,7 +14,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use http::Method;
 use shared::id::EdgeName;
 use shared::terminal::Text;
-use shared::wire::admin::{Edge, EdgeCreated, EdgePage, StoredSnapshot, Tunnel};
+use shared::wire::admin::{Edge, EdgeCreated, EdgePage, EdgeSort, SortOrder, StoredSnapshot, Tunnel};
 
 use super::access::How;
 use super::client::{Client, NOTHING, PAGE};
@@ -79,8 +79,36 @@ struct List {
     /// Only those with this status
     #[arg(long, value_enum)]
     status: Option<Status>,
+    /// Only those with this tag; with all of them, where it is given several times
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+    /// What to sort by
+    #[arg(long, value_enum, default_value = "name")]
+    sort: Sort,
+    /// The last one first
+    #[arg(short, long)]
+    reverse: bool,
     #[command(flatten)]
     how: How,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Sort {
+    Name,
+    Status,
+    LastSeen,
+    Version,
+}
+
+impl From<Sort> for EdgeSort {
+    fn from(sort: Sort) -> Self {
+        match sort {
+            Sort::Name => Self::Name,
+            Sort::Status => Self::Status,
+            Sort::LastSeen => Self::LastSeen,
+            Sort::Version => Self::Version,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -181,6 +209,11 @@ impl List {
         if let Some(status) = self.status.and_then(|status| status.to_possible_value()) {
             let _ = write!(path, "&status={}", status.get_name());
         }
+        for tag in &self.tags {
+            let _ = write!(path, "&tag={}", percent_encode(tag));
+        }
+        let order = if self.reverse { SortOrder::Desc } else { SortOrder::Asc };
+        let _ = write!(path, "&sort={}&order={}", EdgeSort::from(self.sort).word(), order.word());
         path
     }
 }
@@ -257,10 +290,9 @@ mod tests {
 
     #[test]
     fn statuses_of_the_command_line_are_those_of_the_api() {
-        let all = [EdgeStatus::NeverJoined, EdgeStatus::Offline, EdgeStatus::Online, EdgeStatus::TunnelOpen];
-        for (status, of_api) in Status::value_variants().iter().zip(all) {
+        for (status, of_api) in Status::value_variants().iter().zip(EdgeStatus::ALL) {
             let value = status.to_possible_value().expect("none is hidden");
-            assert_eq!(value.get_name(), view::status_word(of_api));
+            assert_eq!(value.get_name(), of_api.word());
         }
     }
 }

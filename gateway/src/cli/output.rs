@@ -13,9 +13,10 @@ use shared::terminal::{self, Text};
 use super::exit::{CliError, complain};
 
 /// The form of what is printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// Columns, for people.
+    #[default]
     Table,
     /// As the API answers, for programs.
     Json,

@@ -4,6 +4,8 @@ use shared::terminal::Text;
 use shared::wire::admin::StoredSnapshot;
 use shared::wire::snapshot::{Docker, Snapshot};
 
+use super::units::{bytes, span};
+
 /// The most useful of a snapshot.
 pub(super) fn shown(stored: &StoredSnapshot) -> Text {
     let snapshot = &stored.snapshot;
@@ -66,32 +68,6 @@ fn docker(engine: &Docker) -> Text {
     Text::facts([("engine", counts)]).and(Text::table(["CONTAINER", "IMAGE", "STATUS", "PORTS"], rows))
 }
 
-/// In the unit that leaves one to four digits before the point.
-pub(super) fn bytes(count: u64) -> String {
-    let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
-    let mut scaled = count as f64;
-    let mut unit = 0;
-    while scaled >= 1024.0 && unit + 1 < units.len() {
-        scaled /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{count} B") } else { format!("{scaled:.1} {}", units[unit]) }
-}
-
-/// The two largest units of a time span.
-pub(super) fn span(seconds: u64) -> String {
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
-    if days > 0 {
-        format!("{days} d {hours} h")
-    } else if hours > 0 {
-        format!("{hours} h {minutes} min")
-    } else if minutes > 0 {
-        format!("{minutes} min {} s", seconds % 60)
-    } else {
-        format!("{seconds} s")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use shared::id::InstanceId;
@@ -121,17 +97,5 @@ mod tests {
         {
             assert!(text.contains(part), "{part} is missing:\n{text}");
         }
-    }
-
-    #[test]
-    fn quantities_are_readable() {
-        assert_eq!(
-            [bytes(0), bytes(1023), bytes(1536), bytes(u64::MAX)],
-            ["0 B", "1023 B", "1.5 KiB", "16384.0 PiB"]
-        );
-        assert_eq!(
-            [span(59), span(61), span(3_660), span(86_400)],
-            ["59 s", "1 min 1 s", "1 h 1 min", "1 d 0 h"]
-        );
     }
 }

@@ -65,7 +65,7 @@ impl SshKeyArgs {
         match self.command {
             SshKeyCommand::Add { file, label, how } => {
                 let new = addition(&file.map_or_else(default_file, Ok)?, label)?;
-                let added: SshKey = how.access.client()?.call(Method::POST, PATH, Some(&new)).await?;
+                let added: SshKey = how.access.client()?.make(PATH, &new).await?;
                 print(how.output, &added, |added| listed(std::slice::from_ref(added)))
             }
             SshKeyCommand::List { how } => {

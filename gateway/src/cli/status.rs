@@ -9,7 +9,7 @@ use super::access::How;
 use super::client::NOTHING;
 use super::exit::CliError;
 use super::output::print;
-use super::snapshot::{bytes, span};
+use super::units::{bytes, span};
 
 const PATH: &str = "/api/v1/status";
 

@@ -49,8 +49,7 @@ impl TokenArgs {
         match self.command {
             TokenCommand::Create { label, how } => {
                 let client = how.access.client()?;
-                let made: TokenCreated =
-                    client.call(Method::POST, PATH, Some(&CreateToken { label })).await?;
+                let made: TokenCreated = client.make(PATH, &CreateToken { label }).await?;
                 if how.output == Format::Table {
                     complain(&format!("made token {} ({})", made.listed.id, made.listed.label));
                 }

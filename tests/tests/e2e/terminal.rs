@@ -77,7 +77,7 @@ async fn many_edges_are_made_of_a_file_and_their_tokens_are_kept_private() {
         format!("edge create --from-file {} --tokens {} --tag berlin", names.display(), tokens.display());
     let ended = tidegate(&gateway, &line).await;
     assert_eq!(ended.code, 1, "one name was in use: {ended:?}");
-    assert!(ended.stderr.contains("made 2 edges") && ended.stderr.contains("shop-2"), "{ended:?}");
+    assert!(ended.stderr.contains("made 2 edges") && ended.stderr.contains("shop-2:"), "{ended:?}");
     assert!(!ended.stderr.contains("tidegate1.") && ended.stdout.is_empty(), "{ended:?}");
 
     assert_eq!(tokens.metadata().expect("it was written").permissions().mode() & 0o777, 0o600);
@@ -224,4 +224,33 @@ async fn status_shows_edges_and_parts_at_a_glance() {
         (&json["edges"]["online"], &json["gateway"]["parts"]["store"]["status"]),
         (&1.into(), &"ok".into())
     );
+}
+
+#[tokio::test]
+async fn what_was_done_is_listed_exported_and_verified_without_the_gateway() {
+    let mut gateway = Gateway::start().await;
+    tidegate(&gateway, "edge create shop").await.ok();
+    tidegate(&gateway, "edge tag shop --add north").await.ok();
+    let listed = tidegate(&gateway, "audit list --edge shop").await.ok().stdout;
+    assert!(listed.contains("edge.create") && listed.contains("edge.change"), "{listed}");
+    let changes = tidegate(&gateway, "audit list --action edge.change -o json").await.ok().stdout;
+    let changes: Value = serde_json::from_str(&changes).expect("JSON");
+    assert_eq!(changes["records"].as_array().expect("records").len(), 1, "{changes}");
+    let verdict = tidegate(&gateway, "audit verify -o json").await.ok().stdout;
+    let verdict: Value = serde_json::from_str(&verdict).expect("JSON");
+    assert_eq!(verdict["intact"], true);
+    let head = format!("{}:{}", verdict["head"]["seq"], verdict["head"]["hash"].as_str().expect("a hash"));
+
+    let exported = gateway.folder().join("audit.jsonl");
+    tidegate(&gateway, &format!("audit export {}", exported.display())).await.ok();
+    assert_eq!(exported.metadata().expect("written").permissions().mode() & 0o777, 0o600);
+    let data = gateway.data().display().to_string();
+    gateway.stop().await;
+    for log in [format!("--file {}", exported.display()), format!("--data-dir {data}")] {
+        tidegate(&gateway, &format!("audit verify {log} --head {head}")).await.ok();
+    }
+    let text = std::fs::read_to_string(&exported).expect("written");
+    std::fs::write(&exported, text.replace("\"shop\"", "\"shed\"")).expect("the folder is ours");
+    let changed = tidegate(&gateway, &format!("audit verify --file {}", exported.display())).await;
+    assert!(changed.code == 1 && changed.stdout.contains("audit.jsonl"), "{changed:?}");
 }

@@ -8,7 +8,7 @@ use shared::id::EdgeName;
 use shared::wire::admin::{ChangeEdge, Edge};
 
 use super::super::access::How;
-use super::super::client::NOTHING;
+use super::super::client::{Dated, STALE};
 use super::super::exit::CliError;
 use super::super::output::{done, print};
 use super::{path, view};
@@ -105,10 +105,17 @@ impl Tag {
     /// Reads the tags, and writes what they become.
     pub(super) async fn run(self) -> Result<(), CliError> {
         let (client, path) = (self.how.access.client()?, path(&self.name));
-        let edge: Edge = client.call(Method::GET, &path, NOTHING).await?;
-        let change = ChangeEdge { tags: Some(self.tags.applied_to(edge.tags)), ..ChangeEdge::default() };
-        let edge: Edge = client.call(Method::PATCH, &path, Some(&change)).await?;
-        print(self.how.output, &edge, view::shown)
+        loop {
+            let before: Dated<Edge> = client.look(&path).await?;
+            let tags = Some(self.tags.applied_to(before.value.tags));
+            let change = ChangeEdge { tags, ..ChangeEdge::default() };
+            match client.change::<Edge>(&path, &change, before.version).await {
+                // Somebody else was faster: their tags stay too.
+                Err(CliError::Problem(problem)) if problem.code == STALE => {}
+                Err(error) => return Err(error),
+                Ok(edge) => return print(self.how.output, &edge, view::shown),
+            }
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! `tidegate edge create`: one site with all that its agent needs, or many with a file of their join tokens.
 //!
 //! The rule: a join token is shown once, so no token is lost that was made. The file of tokens is there before the first
-//! edge is, each line is on disk before the next edge is made, and what stops half-way says what it made.
+//! edge is, the lines of some edges are on disk before the next ones are made, and what stops half-way says what it made.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -10,24 +10,24 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use http::Method;
 use serde_json::json;
 use shared::id::EdgeName;
 use shared::terminal::Text;
-use shared::wire::admin::{CreateEdge, EdgeCreated};
+use shared::wire::admin::{BULK_EDGES, CreateEdge, CreateEdges, EdgeCreated, EdgesCreated, MAX_BULK};
 
 use super::super::access::How;
 use super::super::client::Client;
 use super::super::exit::{CliError, complain};
-use super::super::offer::seconds;
 use super::super::output::{Format, print};
 use super::super::progress::Progress;
+use super::super::units::seconds;
 use super::{PATH, view, wait};
 
 /// Read of a file of names at most: 15,000 names of 63 characters take less than one.
 const MAX_NAMES_FILE: u64 = 4 * 1024 * 1024;
-/// `code` of the problem that the name is in use.
-const NAME_TAKEN: &str = "edge-name-taken";
+/// Edges asked for at a time. Their tokens are on disk before the next ones are asked for.
+const CHUNK: usize = 200;
+const _: () = assert!(CHUNK <= MAX_BULK, "the gateway makes no more at a time");
 
 /// `tidegate edge create`.
 #[derive(Args, Debug)]
@@ -75,7 +75,7 @@ impl Create {
     }
 
     async fn one(&self, client: &Client, name: EdgeName) -> Result<(), CliError> {
-        let created: EdgeCreated = client.call(Method::POST, PATH, Some(&self.asked(name.clone()))).await?;
+        let created: EdgeCreated = client.make(PATH, &self.asked(name.clone())).await?;
         print(self.how.output, &created, view::enrolment)?;
         if self.wait {
             let patience = self.timeout.map(|s| Duration::from_secs(s.into()));
@@ -92,22 +92,33 @@ impl Create {
         let failed = |error| CliError::failed(format!("can't write {}", tokens.display()), error);
         let mut file = new_secret_file(tokens).map_err(failed)?;
         let mut progress = Progress::new();
-        let (mut made, mut taken) = (0, Vec::new());
-        for (index, name) in names.iter().enumerate() {
-            progress.show(&format!("making {name}, {} of {}", index + 1, names.len()));
-            match client.call::<EdgeCreated>(Method::POST, PATH, Some(&self.asked(name.clone()))).await {
-                Ok(created) => {
-                    let line = format!("{}\t{}\n", created.name, created.join_token);
-                    file.write_all(line.as_bytes()).and_then(|()| file.sync_data()).map_err(failed)?;
-                    made += 1;
-                }
-                Err(CliError::Problem(problem)) if problem.code == NAME_TAKEN => taken.push(name.clone()),
+        let (mut made, mut refused) = (0, Vec::new());
+        for some in names.chunks(CHUNK) {
+            progress.show(&format!("making edges, {made} of {} are made", names.len()));
+            let new = CreateEdges {
+                names: some.iter().map(ToString::to_string).collect(),
+                cluster: self.cluster,
+                interval_s: self.interval,
+                idle_timeout_s: self.idle_timeout,
+                tags: self.tags.clone(),
+            };
+            let answer: EdgesCreated = match client.make(BULK_EDGES, &new).await {
+                Ok(answer) => answer,
                 Err(error) => {
                     progress.clear();
-                    complain(&format!("{made} edges were made, the last before {name}"));
+                    complain(&format!(
+                        "{made} edges were made before; their join tokens are in {}",
+                        tokens.display()
+                    ));
                     return Err(error);
                 }
+            };
+            for edge in &answer.created {
+                writeln!(file, "{}\t{}", edge.name, edge.join_token).map_err(failed)?;
             }
+            file.sync_data().map_err(failed)?;
+            made += answer.created.len();
+            refused.extend(answer.refused);
         }
         progress.clear();
         match self.how.output {
@@ -116,19 +127,16 @@ impl Create {
                 tokens.display()
             )),
             Format::Json => {
-                let counted = json!({ "made": made, "tokens": tokens.display().to_string(), "taken": taken });
+                let counted =
+                    json!({ "made": made, "tokens": tokens.display().to_string(), "refused": refused });
                 print(self.how.output, &counted, |_| Text::default())?;
             }
         }
-        if taken.is_empty() {
+        if refused.is_empty() {
             return Ok(());
         }
-        let taken: Vec<_> = taken.iter().map(EdgeName::as_str).collect();
-        Err(CliError::Failed(format!(
-            "{} names were in use already and got no new token: {}",
-            taken.len(),
-            taken.join(", ")
-        )))
+        let reasons: Vec<_> = refused.iter().map(|edge| format!("{}: {}", edge.name, edge.detail)).collect();
+        Err(CliError::Failed(format!("{} names became no edges:\n{}", refused.len(), reasons.join("\n"))))
     }
 
     fn asked(&self, name: EdgeName) -> CreateEdge {

@@ -131,29 +131,5 @@ fn status(status: EdgeStatus) -> Cell {
         EdgeStatus::Offline => Style::Bad,
         EdgeStatus::Online | EdgeStatus::TunnelOpen => Style::Good,
     };
-    Cell::styled(style, status_word(status))
-}
-
-/// As the API writes it.
-pub fn status_word(status: EdgeStatus) -> &'static str {
-    match status {
-        EdgeStatus::NeverJoined => "never-joined",
-        EdgeStatus::Offline => "offline",
-        EdgeStatus::Online => "online",
-        EdgeStatus::TunnelOpen => "tunnel-open",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn status_words_are_those_of_the_api() {
-        for status in
-            [EdgeStatus::NeverJoined, EdgeStatus::Offline, EdgeStatus::Online, EdgeStatus::TunnelOpen]
-        {
-            assert_eq!(serde_json::to_value(status).expect("a word"), status_word(status));
-        }
-    }
+    Cell::styled(style, status.word())
 }

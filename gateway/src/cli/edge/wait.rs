@@ -14,9 +14,9 @@ use tokio::time::{Instant, sleep};
 use super::super::access::How;
 use super::super::client::{Client, Dated, NOTHING};
 use super::super::exit::CliError;
-use super::super::offer::seconds;
 use super::super::output::print;
 use super::super::progress::{Progress, TICK};
+use super::super::units::seconds;
 use super::{path, tunnel_shown};
 
 /// How often the flag is raised again while somebody waits. The gateway leaves it up for 70 s at least.
@@ -208,7 +208,7 @@ mod tests {
             "idle_timeout_s": 300, "created_at": seen, "bound": true, "status": status, "last_seen": seen,
             "instances": [instance], "tunnel": { "state": state, "since": seen, "holds": 0 },
         });
-        Dated { value: serde_json::from_value(value).expect("an edge"), at: UNIX_EPOCH + NOW }
+        Dated { value: serde_json::from_value(value).expect("an edge"), at: UNIX_EPOCH + NOW, version: None }
     }
 
     #[test]
