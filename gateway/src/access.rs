@@ -186,6 +186,11 @@ impl Access {
         self.ledger.read(|book| book.operator(credential, now()))
     }
 
+    /// When a credential ends by itself, if it does.
+    pub fn expires_at(&self, credential: Credential) -> Option<Timestamp> {
+        self.ledger.read(|book| book.expires_at(credential))
+    }
+
     /// Whether a user of this name and password is there, and a session for their browser.
     pub async fn sign_in(
         &self,
@@ -258,8 +263,17 @@ impl Access {
         }
     }
 
+    /// As [`Self::ended`], for whoever outlives the borrow.
+    pub fn until_ended(&self, operator: Operator) -> impl Future<Output = ()> + Send + 'static {
+        let access = self.clone();
+        async move {
+            let ending = access.ended(&operator).await;
+            tracing::info!(operator = operator.name, reason = ending.reason(), "cut what was open");
+        }
+    }
+
     fn next_look(&self, credential: Credential) -> Duration {
-        let left = self.ledger.read(|book| book.expires_at(credential)).map(|at| at.since(now()));
+        let left = self.expires_at(credential).map(|at| at.since(now()));
         left.map_or(LOOK, |left| left.min(LOOK))
     }
 

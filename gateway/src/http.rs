@@ -195,8 +195,11 @@ const USE: Needs = Needs::Edge(Role::Operator);
 
 /// All of port 9000. Every request must carry a [`peer::Peer`].
 pub fn router(state: ApiState) -> Router {
-    let state = Arc::new(state);
-    operation::router(operations(), &state)
+    router_of(operations(), Arc::new(state))
+}
+
+fn router_of(operations: Vec<Operation>, state: Arc<ApiState>) -> Router {
+    operation::router(operations, &state)
         .route("/api/v1/", any(guard::unknown_path))
         .route("/api/v1/{*path}", any(guard::unknown_path))
         .fallback(problem::not_found)

@@ -167,6 +167,10 @@ pub async fn start(
     let (url, ssh) = (config.public_url.clone(), config.public_ssh.clone());
     let public = PublicAddresses::new(url, ssh, ssh_addr.port(), &records.settings)
         .with_service_domain(config.service_domain.clone());
+    let set_up = access.set_up_code().map(|code| {
+        let base = public.configured_url().unwrap_or_else(|| format!("https://{api_addr}"));
+        (format!("{}/setup", base.trim_end_matches('/')), code)
+    });
     let tunnels = Tunnels::start(Arc::clone(&store), records, audit.clone(), telemetry.clone());
     let readiness = Readiness::new(Arc::clone(&store), audit.clone());
     let vitals = Vitals::new(telemetry.clone(), tunnels.clone(), readiness.clone(), config.data_dir.clone());
@@ -212,6 +216,10 @@ pub async fn start(
         host_key_fingerprint = %identity.host_key_fingerprint, tls_fingerprint = %identity.tls_fingerprint,
         "gateway is ready"
     );
+    if let Some((url, code)) = set_up {
+        // On purpose: who reads the gateway's log may set it up, and the code is worth nothing once somebody did.
+        info!(url, code = code.expose(), "set up the first user");
+    }
     let grace = config.drain_grace;
     Ok(Running {
         api_addr,

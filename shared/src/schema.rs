@@ -38,3 +38,35 @@ pub(crate) fn tags(_: &mut SchemaGenerator) -> Schema {
 pub(crate) fn host_port(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "pattern": r"^([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$" })
 }
+
+/// The tags that something is bound to; `null` is no bound.
+pub(crate) fn tags_or_all(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = tags(generator);
+    schema.insert("type".to_owned(), ["array", "null"].into());
+    schema
+}
+
+/// A secret that is compared with another.
+pub(crate) fn secret(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string" })
+}
+
+/// A password that is compared with another.
+pub(crate) fn password(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "format": "password" })
+}
+
+/// As [`password`], where there may be none.
+pub(crate) fn password_or_none(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["string", "null"], "format": "password" })
+}
+
+/// A password that is to be one.
+pub(crate) fn new_password(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "format": "password", "minLength": 10, "maxLength": 256 })
+}
+
+/// As [`new_password`], where there may be none.
+pub(crate) fn new_password_or_none(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["string", "null"], "format": "password", "minLength": 10, "maxLength": 256 })
+}

@@ -44,6 +44,11 @@ impl<'de, T: Zeroize + serde::Deserialize<'de>> serde::Deserialize<'de> for Secr
     }
 }
 
+/// For `serialize_with`, on the fields by which a secret is meant to travel.
+pub fn exposed<S: serde::Serializer>(secret: &Secret<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret.expose())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

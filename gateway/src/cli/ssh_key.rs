@@ -115,7 +115,7 @@ fn addition(file: &Path, label: Option<String>) -> Result<AddSshKey, CliError> {
         let hint = "the key has no comment to tell whose it is; give it a name with --label";
         return Err(CliError::Failed(hint.to_owned()));
     }
-    Ok(AddSshKey { label, public_key: key.canonical().to_owned() })
+    Ok(AddSshKey { label, public_key: key.canonical().to_owned(), user: None })
 }
 
 fn read(from: impl Read) -> io::Result<String> {
@@ -147,7 +147,10 @@ mod tests {
     fn label_is_the_comment_unless_one_is_given_and_only_the_key_is_sent() {
         let commented = file(&format!("{KEY} ada@work\n"));
         let addition = |label| addition(commented.path(), label).expect("a good key");
-        assert_eq!(addition(None), AddSshKey { label: "ada@work".into(), public_key: KEY.into() });
+        assert_eq!(
+            addition(None),
+            AddSshKey { label: "ada@work".into(), public_key: KEY.into(), user: None }
+        );
         assert_eq!(addition(Some("Ada".into())).label, "Ada");
     }
 

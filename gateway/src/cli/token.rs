@@ -49,7 +49,8 @@ impl TokenArgs {
         match self.command {
             TokenCommand::Create { label, how } => {
                 let client = how.access.client()?;
-                let made: TokenCreated = client.make(PATH, &CreateToken { label }).await?;
+                let new = CreateToken { label, ..CreateToken::default() };
+                let made: TokenCreated = client.make(PATH, &new).await?;
                 if how.output == Format::Table {
                     complain(&format!("made token {} ({})", made.listed.id, made.listed.label));
                 }

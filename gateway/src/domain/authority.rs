@@ -113,6 +113,11 @@ impl Reach {
         self
     }
 
+    /// The bounds, each as its tags in order.
+    pub fn bounds(&self) -> impl Iterator<Item = &BTreeSet<String>> {
+        self.bounds.iter()
+    }
+
     /// Whether it is every edge, those to come included.
     pub fn is_all(&self) -> bool {
         self.bounds.is_empty()

@@ -1,10 +1,11 @@
-//! What the admin API shows of edges and settings. Pure.
+//! What the admin API shows of edges, settings and roles. Pure.
 
 use shared::wire::admin;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::Now;
+use super::authority::Role;
 use super::edge::{Settings, Timestamp};
 use super::event::{Cause, Event, What};
 use super::instances::Instance;
@@ -18,6 +19,26 @@ pub fn rfc3339(at: Timestamp) -> String {
         .ok()
         .and_then(|time| time.format(&Rfc3339).ok())
         .unwrap_or_else(|| "after the year 9999".to_owned())
+}
+
+impl From<Role> for admin::Role {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Viewer => Self::Viewer,
+            Role::Operator => Self::Operator,
+            Role::Admin => Self::Admin,
+        }
+    }
+}
+
+impl From<admin::Role> for Role {
+    fn from(role: admin::Role) -> Self {
+        match role {
+            admin::Role::Viewer => Self::Viewer,
+            admin::Role::Operator => Self::Operator,
+            admin::Role::Admin => Self::Admin,
+        }
+    }
 }
 
 /// One edge.

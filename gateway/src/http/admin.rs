@@ -10,17 +10,20 @@ mod events;
 mod gateway;
 mod history;
 mod offers;
+mod session;
 mod settings;
 mod snapshots;
 mod ssh_keys;
 mod status;
 mod tokens;
+mod users;
 
+use shared::id::UserName;
 use shared::wire::admin as wire;
 use uuid::Uuid;
 
 use super::openapi;
-use super::operation::{Needs, Operation, delete, get, patch, post};
+use super::operation::{Needs, Operation, delete, get, patch, post, put};
 use super::paging::{ByAge, PageQuery};
 use super::problem::Code;
 use super::stream::OPENING;
@@ -43,6 +46,12 @@ pub fn operations() -> Vec<Operation> {
     const STATUS: &str = "/api/v1/status";
     const SERIES: &str = "/api/v1/status/series";
     const SETTINGS: &str = "/api/v1/settings";
+    const SESSION: &str = "/api/v1/session";
+    const LOGIN: &str = "/api/v1/login";
+    const SETUP: &str = "/api/v1/setup";
+    const USERS: &str = "/api/v1/users";
+    const USER: &str = "/api/v1/users/{user}";
+    const PASSWORD: &str = "/api/v1/users/{user}/password";
     const TOKENS: &str = "/api/v1/tokens";
     const TOKEN: &str = "/api/v1/tokens/{token}";
     const SSH_KEYS: &str = "/api/v1/ssh-keys";
@@ -147,35 +156,101 @@ pub fn operations() -> Vec<Operation> {
             .answers_etag()
             .heeds_if_match()
             .durable(),
-        get("token.list", TOKENS, Gateway(Admin), tokens::list, "Lists API tokens")
+        post("setup.first-user", SETUP, Needs::Nothing, session::set_up, "Makes the first user")
+            .takes::<wire::SetUp>(r#"{"code":"7QPZ-3M4K-XW8D-0FHT","name":"ada","password":"correct horse battery"}"#)
+            .answers::<wire::User>(201)
+            .fails(&[Code::SetUpCodeWrong, Code::AlreadySetUp, Code::UserNameTaken, Code::TooManyAttempts])
+            .durable()
+            .more("With the code that the gateway's log shows at each start, while there is no user."),
+        post("session.sign-in", SESSION, Needs::Nothing, session::sign_in, "Signs a browser in")
+            .takes::<wire::SignIn>(r#"{"name":"ada","password":"correct horse battery"}"#)
+            .answers::<wire::Session>(200)
+            .answers_header("set-cookie", "The session, for twelve hours.")
+            .fails(&[Code::InvalidRequest, Code::SignInRefused, Code::CrossOrigin, Code::TooManyAttempts])
+            .durable(),
+        post("session.log-in", LOGIN, Needs::Nothing, session::log_in, "Makes an API token for name and password")
+            .takes::<wire::LogIn>(
+                r#"{"name":"ada","password":"correct horse battery","label":"ada@laptop","expires_in_s":43200}"#,
+            )
+            .answers::<wire::TokenCreated>(201)
+            .fails(&[Code::SignInRefused, Code::NotAllowed, Code::TooManyAttempts, Code::TooManyTokens])
+            .durable()
+            .more("For programs, which need no cookie. The token is the user's, and `DELETE /session` revokes it."),
+        get("session.show", SESSION, Needs::Anybody, session::show, "Who asks, and what they may")
+            .answers::<wire::Session>(200),
+        delete("session.end", SESSION, Needs::Anybody, session::end, "Signs out")
+            .answers_nothing(204)
+            .fails(&[Code::LastToken, Code::TokenNotFound])
+            .durable()
+            .more("Ends the session whose cookie was shown, or revokes the token."),
+        get("user.list", USERS, Gateway(Admin), users::list, "Lists users in order of name")
+            .query::<PageQuery<UserName>>()
+            .answers::<wire::UserList>(200),
+        post("user.create", USERS, Gateway(Admin), users::create, "Makes a user")
+            .takes::<wire::CreateUser>(
+                r#"{"name":"grace","password":"correct horse battery","role":"operator","tags":["berlin"]}"#,
+            )
+            .answers::<wire::User>(201)
+            .answers_header("location", "Where the user is.")
+            .fails(&[Code::UserNameTaken, Code::TooManyUsers])
+            .durable()
+            .once_for_each_key(),
+        get("user.show", USER, Gateway(Admin), users::show, "Shows one user")
+            .part::<UserName>("user")
+            .answers::<wire::User>(200)
+            .fails(&[Code::UserNotFound]),
+        patch("user.change", USER, Gateway(Admin), users::change, "Changes a user's role or tags")
+            .part::<UserName>("user")
+            .takes::<wire::ChangeUser>(r#"{"role":"viewer"}"#)
+            .answers::<wire::User>(200)
+            .fails(&[Code::UserNotFound, Code::LastAdmin])
+            .durable()
+            .more("What they have open ends: streams, SSH connections, live pages."),
+        delete("user.delete", USER, Gateway(Admin), users::delete, "Deletes a user")
+            .part::<UserName>("user")
+            .answers_nothing(204)
+            .fails(&[Code::UserNotFound, Code::LastAdmin])
+            .durable()
+            .more("With their sessions, tokens and SSH keys, and all that they have open."),
+        put("user.set-password", PASSWORD, Needs::Anybody, users::set_password, "Sets a user's password")
+            .part::<UserName>("user")
+            .takes::<wire::SetPassword>(r#"{"password":"another horse battery","current":"correct horse battery"}"#)
+            .answers_nothing(204)
+            .fails(&[Code::NotAllowed, Code::WrongPassword, Code::UserNotFound, Code::TooManyAttempts])
+            .durable()
+            .more("One's own with the old one in `current`; an admin over all edges sets others'. Signs the user's other \
+                   browsers out."),
+        get("token.list", TOKENS, Needs::Anybody, tokens::list, "Lists one's own API tokens; an admin's list has all")
             .query::<PageQuery<ByAge>>()
             .answers::<wire::TokenList>(200),
-        post("token.create", TOKENS, Gateway(Admin), tokens::create, "Makes an API token")
-            .takes::<wire::CreateToken>(r#"{"label":"nightly script"}"#)
+        post("token.create", TOKENS, Needs::Anybody, tokens::create, "Makes an API token")
+            .takes::<wire::CreateToken>(r#"{"label":"nightly script","role":"operator","expires_in_s":2592000}"#)
             .answers::<wire::TokenCreated>(201)
-            .fails(&[Code::TooManyTokens])
+            .fails(&[Code::NotAllowed, Code::TooManyTokens])
             .durable()
             .once_for_each_key()
-            .more("The answer is the only one that shows the token."),
-        delete("token.revoke", TOKEN, Gateway(Admin), tokens::revoke, "Revokes an API token")
+            .more("The answer is the only one that shows the token. It allows at most what its user may at that moment."),
+        delete("token.revoke", TOKEN, Needs::Anybody, tokens::revoke, "Revokes an API token")
             .part::<Uuid>("token")
             .answers_nothing(204)
             .fails(&[Code::TokenNotFound, Code::LastToken])
-            .durable(),
-        get("ssh-key.list", SSH_KEYS, Gateway(Admin), ssh_keys::list, "Lists operators' SSH keys")
+            .durable()
+            .more("What was begun with it ends."),
+        get("ssh-key.list", SSH_KEYS, Edges(Operator), ssh_keys::list, "Lists one's own SSH keys; an admin's list has all")
             .query::<PageQuery<ByAge>>()
             .answers::<wire::SshKeyList>(200),
-        post("ssh-key.add", SSH_KEYS, Gateway(Admin), ssh_keys::add, "Lets the owner of an SSH key in")
+        post("ssh-key.add", SSH_KEYS, Edges(Operator), ssh_keys::add, "Lets the owner of an SSH key in")
             .takes::<wire::AddSshKey>(r#"{"label":"ada","public_key":"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI..."}"#)
             .answers::<wire::SshKey>(201)
-            .fails(&[Code::SshKeyExists, Code::TooManySshKeys])
+            .fails(&[Code::SshKeyExists, Code::TooManySshKeys, Code::UserNotFound])
             .durable()
             .once_for_each_key(),
-        delete("ssh-key.remove", SSH_KEY, Gateway(Admin), ssh_keys::remove, "Removes an SSH key")
+        delete("ssh-key.remove", SSH_KEY, Edges(Operator), ssh_keys::remove, "Removes an SSH key")
             .part::<Uuid>("key")
             .answers_nothing(204)
             .fails(&[Code::SshKeyNotFound])
-            .durable(),
+            .durable()
+            .more("Connections that were made with it end."),
         get("gateway.show", GATEWAY, Needs::Anybody, gateway::show, "Where the gateway is and how to recognise it")
             .answers::<wire::Gateway>(200),
         get("api.document", OPENAPI, Needs::Anybody, openapi::show, "This document")

@@ -10,7 +10,7 @@ use super::peer::Peer;
 use crate::access::{NewSession, SESSION_LIFE};
 
 /// Name over TLS.
-const SECURE_NAME: &str = "__Host-tidegate";
+pub const SECURE_NAME: &str = "__Host-tidegate";
 /// Name over plain HTTP, where it is taken at all: from the gateway's own machine, and where an operator allows it.
 const PLAIN_NAME: &str = "tidegate";
 

@@ -6,12 +6,14 @@
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use http::header::AUTHORIZATION;
+use futures_util::StreamExt as _;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::request::Parts;
-use http::{Extensions, HeaderMap, Method, Uri};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Uri};
 use shared::id::EdgeName;
 
 use super::audited::{Asked, Recording, refused_stranger};
@@ -104,10 +106,18 @@ impl Guard {
             tracing::debug!(operator = %operator.name, operation = self.id, "admitted");
         }
         let recording = Recording::begin(audit, self.audited, &asked, operator.as_ref()).await?;
-        if let Some(operator) = operator {
-            request.extensions_mut().insert(operator);
+        if let Some(operator) = &operator {
+            request.extensions_mut().insert(operator.clone());
         }
-        Ok(recording.end(next.run(request).await).await)
+        let response = recording.end(next.run(request).await).await;
+        match operator {
+            // Goes on for as long as its reader likes, and must not outlive their right to it.
+            Some(operator) if is_event_stream(&response) => {
+                let end = Box::pin(self.state.access.until_ended(operator));
+                Ok(response.map(|body| Body::from_stream(body.into_data_stream().take_until(end))))
+            }
+            Some(_) | None => Ok(response),
+        }
     }
 
     /// Who asks, where that matters.
@@ -149,6 +159,11 @@ impl Guard {
         }
         Err(AdminError::NoSuchEdge(edge).into())
     }
+}
+
+fn is_event_stream(response: &Response) -> bool {
+    let content_type = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    content_type.is_some_and(|value| value.starts_with(b"text/event-stream"))
 }
 
 fn has_role(operator: &Operator, needed: Role) -> Result<()> {

@@ -17,6 +17,7 @@ use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 use shared::wire::problem;
 
+use super::cookie;
 use super::operation::{Answer, Content, Needs, Operation, SchemaOf};
 use super::problem::Code;
 
@@ -80,7 +81,7 @@ pub fn document(operations: &[Operation]) -> Value {
                     "description": "An API token: `tga_` and 43 characters. `tidegate token create` makes one.",
                 },
                 "session": {
-                    "type": "apiKey", "in": "cookie", "name": SESSION_COOKIE,
+                    "type": "apiKey", "in": "cookie", "name": cookie::SECURE_NAME,
                     "description": "The cookie of a browser that signed in on the page.",
                 },
                 "edge": {
@@ -91,9 +92,6 @@ pub fn document(operations: &[Operation]) -> Value {
         },
     })
 }
-
-/// The cookie of a browser that signed in.
-const SESSION_COOKIE: &str = "__Host-tidegate";
 
 /// Schemas of both directions. What is sent and what is answered differ: a field with a default may be left out of the
 /// one and is always in the other.

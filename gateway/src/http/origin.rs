@@ -44,6 +44,11 @@ pub fn is_ours(headers: &HeaderMap, own: OwnOrigin<'_>) -> bool {
         || own.public_url.and_then(Origin::parse).is_some_and(|public| public == origin)
 }
 
+/// Whether another site's page sent it: what no browser sent is nobody's page's.
+pub fn is_anothers(headers: &HeaderMap, own: OwnOrigin<'_>) -> bool {
+    (headers.contains_key(SEC_FETCH_SITE) || headers.contains_key(ORIGIN)) && !is_ours(headers, own)
+}
+
 /// Scheme, host and port (RFC 6454 §4).
 #[derive(Debug, PartialEq, Eq)]
 struct Origin {

@@ -12,6 +12,7 @@
 //! | 401 | `unknown-key` | an agent shows a key that no edge has |
 //! | 403 | `bound-to-another` | an agent shows a key that is bound to another edge ID |
 //! | 403 | `plain-http-refused` | plain HTTP from where the gateway does not take it |
+//! | 403 | `wrong-password` | one's own new password needs the old one |
 //! | 403 | `set-up-code-wrong` | the first user is made with the code of the gateway's log only |
 //! | 403 | `cross-origin` | a browser sent its cookie with a request that is not our page's |
 //! | 403 | `not-allowed` | the operator's role does not include this, or their tags do not |
@@ -84,6 +85,7 @@ pub enum Code {
     UnknownKey,
     BoundToAnother,
     PlainHttpRefused,
+    WrongPassword,
     SetUpCodeWrong,
     CrossOrigin,
     NotAllowed,
@@ -147,6 +149,7 @@ impl Code {
             Self::PlainHttpRefused => {
                 (S::FORBIDDEN, "plain-http-refused", "Plain HTTP is not taken from here")
             }
+            Self::WrongPassword => (S::FORBIDDEN, "wrong-password", "This is not your password"),
             Self::SetUpCodeWrong => (S::FORBIDDEN, "set-up-code-wrong", "This is not the set-up code"),
             Self::CrossOrigin => (S::FORBIDDEN, "cross-origin", "The request comes from another page"),
             Self::NotAllowed => (S::FORBIDDEN, "not-allowed", "The role or reach does not allow it"),

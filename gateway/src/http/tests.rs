@@ -1,5 +1,8 @@
 //! The router over a real registry and a real store: what comes out for what goes in.
 
+mod matrix;
+mod people;
+
 use std::io::Write as _;
 
 use axum::body::Body;
@@ -14,7 +17,7 @@ use http::header::{
 use http::{HeaderMap, Method, Request};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
-use shared::id::{EdgeId, EdgeKey, InstanceId};
+use shared::id::{EdgeId, EdgeKey, InstanceId, UserName};
 use shared::join_token::JoinToken;
 use shared::wire::check_in::{Authorization, INSTANCE_HEADER, PROTOCOL_VERSION};
 use shared::wire::snapshot::{MAX_COMPRESSED, Snapshot};
@@ -43,6 +46,7 @@ const HOST_KEY: &str =
 
 pub(super) struct Bench {
     pub router: Router,
+    pub state: Arc<ApiState>,
     pub readiness: Readiness,
     pub store: Arc<dyn Store>,
     pub tunnels: Tunnels,
@@ -93,7 +97,7 @@ impl Bench {
         let telemetry = Telemetry::default();
         let tunnels = Tunnels::start(Arc::clone(&store), records, audit.clone(), telemetry.clone());
         let vitals = Vitals::new(telemetry, tunnels.clone(), readiness.clone(), folder.path().to_owned());
-        let router = router(ApiState {
+        let state = Arc::new(ApiState {
             public,
             tunnels: tunnels.clone(),
             access: access.clone(),
@@ -107,7 +111,8 @@ impl Bench {
             uploads: Uploads::default(),
             vitals: vitals.clone(),
         });
-        Self { router, readiness, store, tunnels, vitals, access, token, _folder: folder }
+        let router = router_of(operations(), Arc::clone(&state));
+        Self { router, state, readiness, store, tunnels, vitals, access, token, _folder: folder }
     }
 
     pub async fn send(&self, mut request: Request<Body>) -> Answer {

@@ -2,7 +2,6 @@
 //! are whole seconds in fields that end in `_s`.
 
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use super::check_in::Service;
 use crate::fingerprint::{HostKeyFingerprint, TlsFingerprint};
@@ -18,6 +17,10 @@ pub use event::{CloseCause, EdgeEvent, Event, RESYNC};
 pub use history::{History, HistoryEntry, TunnelUse};
 pub use list::{EdgePage, EdgeSort, SortOrder};
 pub use offer::{CreateOffer, OfferCreated, OfferSecret, OfferedService, StandingOffer};
+pub use people::{
+    AddSshKey, ChangeUser, CreateToken, CreateUser, CredentialKind, LogIn, Role, Session, SetPassword, SetUp,
+    SignIn, SshKey, SshKeyList, Token, TokenCreated, TokenList, User, UserList,
+};
 pub use status::{EdgeCounts, GatewayStatus, Status, StatusPoint, StatusSeries};
 
 mod audit;
@@ -27,6 +30,7 @@ mod event;
 mod history;
 mod list;
 mod offer;
+mod people;
 mod status;
 
 /// `POST /api/v1/edges`.
@@ -321,89 +325,6 @@ pub struct StoredSnapshot {
     pub instance: InstanceId,
     /// What the site looked like.
     pub snapshot: super::snapshot::Snapshot,
-}
-
-/// `POST /api/v1/tokens`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct CreateToken {
-    /// What the token is for, 1 to 100 characters.
-    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 100)))]
-    pub label: String,
-}
-
-/// The 201 to [`CreateToken`]. The only answer that shows the token.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct TokenCreated {
-    /// As listed from now on.
-    #[serde(flatten)]
-    pub listed: Token,
-    /// The token itself, for `authorization: Bearer`. A secret.
-    pub token: String,
-}
-
-/// A token of the admin API, as `GET /api/v1/tokens` lists it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Token {
-    /// Public id, to revoke it by.
-    pub id: Uuid,
-    /// What it is for.
-    pub label: String,
-    /// When it was made.
-    #[cfg_attr(feature = "schema", schemars(extend("format" = "date-time")))]
-    pub created_at: String,
-}
-
-/// `GET /api/v1/tokens`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct TokenList {
-    /// Oldest first.
-    pub tokens: Vec<Token>,
-    /// `after` of the next page; absent on the last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next: Option<String>,
-}
-
-/// `POST /api/v1/ssh-keys`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct AddSshKey {
-    /// Whose key it is, 1 to 100 characters.
-    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 100)))]
-    pub label: String,
-    /// The line of its `.pub` file.
-    pub public_key: String,
-}
-
-/// An operator's SSH key: the 201 to [`AddSshKey`], and as `GET /api/v1/ssh-keys` lists it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct SshKey {
-    /// Public id, to remove it by.
-    pub id: Uuid,
-    /// Whose it is.
-    pub label: String,
-    /// As `ssh-keygen -l` prints it.
-    pub fingerprint: String,
-    /// When it was added.
-    #[cfg_attr(feature = "schema", schemars(extend("format" = "date-time")))]
-    pub created_at: String,
-}
-
-/// `GET /api/v1/ssh-keys`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct SshKeyList {
-    /// Oldest first.
-    pub ssh_keys: Vec<SshKey>,
-    /// `after` of the next page; absent on the last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next: Option<String>,
 }
 
 /// `GET /api/v1/gateway`: where the gateway is and how to recognise it.

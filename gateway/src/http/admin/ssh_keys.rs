@@ -1,4 +1,4 @@
-//! Operators' SSH keys.
+//! Operators' SSH keys: everybody's own, and all of them for who may everything.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::http::ApiState;
 use crate::http::audited::Noted;
 use crate::http::body::{Json, Path, Query};
 use crate::http::paging::{ByAge, PageQuery};
-use crate::http::problem::Result;
+use crate::http::problem::{Code, Problem, Result};
 
 /// `POST /ssh-keys`.
 pub(super) async fn add(
@@ -21,8 +21,18 @@ pub(super) async fn add(
     operator: Operator,
     Json(new): Json<admin::AddSshKey>,
 ) -> Result<(StatusCode, Extension<Noted>, axum::Json<admin::SshKey>)> {
-    let added = state.access.ssh_keys().add(&operator, Owner::Maker, &new.label, &new.public_key).await?;
-    let added = to_wire(added);
+    let owner = match new.user {
+        None => Owner::Maker,
+        Some(_) if !operator.may_everything() => {
+            let detail =
+                "you can add keys of your own only; leave `user` out, or ask an admin over all edges";
+            return Err(Problem::new(Code::NotAllowed, detail));
+        }
+        Some(Some(name)) => Owner::User(state.access.users().find(&name)?.id),
+        Some(None) => Owner::Nobody,
+    };
+    let added = state.access.ssh_keys().add(&operator, owner, &new.label, &new.public_key).await?;
+    let added = to_wire(&state, added);
     let noted = Noted::detail(format!("key {} {:?} {}", added.id, added.label, added.fingerprint));
     Ok((StatusCode::CREATED, Extension(noted), axum::Json(added)))
 }
@@ -35,7 +45,10 @@ pub(super) async fn list(
 ) -> Result<axum::Json<admin::SshKeyList>> {
     let keys = state.access.ssh_keys().visible_to(&operator);
     let (keys, next) = query.cut(keys, |key| ByAge { at: key.record.created_at, id: key.record.id })?;
-    Ok(axum::Json(admin::SshKeyList { ssh_keys: keys.into_iter().map(to_wire).collect(), next }))
+    Ok(axum::Json(admin::SshKeyList {
+        ssh_keys: keys.into_iter().map(|key| to_wire(&state, key)).collect(),
+        next,
+    }))
 }
 
 /// `DELETE /ssh-keys/{key}`.
@@ -48,7 +61,12 @@ pub(super) async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn to_wire(KnownKey { record, fingerprint }: KnownKey) -> admin::SshKey {
-    let created_at = record.created_at.to_string();
-    admin::SshKey { id: record.id, label: record.label, fingerprint, created_at }
+fn to_wire(state: &ApiState, KnownKey { record, fingerprint }: KnownKey) -> admin::SshKey {
+    admin::SshKey {
+        id: record.id,
+        label: record.label,
+        fingerprint,
+        created_at: record.created_at.to_string(),
+        user: record.owner.and_then(|owner| state.access.users().name_of(owner)),
+    }
 }

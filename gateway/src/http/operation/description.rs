@@ -250,7 +250,9 @@ fn parameters(path: &'static str) -> impl Iterator<Item = &'static str> {
 fn refusals(needs: Needs) -> &'static [Code] {
     match needs {
         Needs::Nothing => &[],
-        Needs::Anybody => &[Code::NotAuthenticated],
-        Needs::Edges(_) | Needs::Edge(_) | Needs::Gateway(_) => &[Code::NotAuthenticated, Code::NotAllowed],
+        Needs::Anybody => &[Code::NotAuthenticated, Code::CrossOrigin],
+        Needs::Edges(_) | Needs::Edge(_) | Needs::Gateway(_) => {
+            &[Code::NotAuthenticated, Code::CrossOrigin, Code::NotAllowed]
+        }
     }
 }
