@@ -5,11 +5,11 @@
 
 mod audit;
 mod backup;
-mod edges;
+pub mod edges;
 mod events;
 mod gateway;
 mod history;
-mod offers;
+pub mod offers;
 mod session;
 mod settings;
 mod snapshots;

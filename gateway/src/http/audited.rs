@@ -78,7 +78,14 @@ impl Asked {
             }
         }
         let peer = request.extensions().get().copied();
-        Self { action: guard.id, peer, edge, service, variables: variables.join(", "), begun: Instant::now() }
+        Self {
+            action: guard.action,
+            peer,
+            edge,
+            service,
+            variables: variables.join(", "),
+            begun: Instant::now(),
+        }
     }
 
     /// Records that it was refused before it got to its handler.

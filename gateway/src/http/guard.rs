@@ -40,6 +40,8 @@ pub struct Guard {
     pub needs: Needs,
     /// Of the operation.
     pub audited: Audited,
+    /// Of the operation.
+    pub action: &'static str,
     /// Counts its answers.
     pub requests: Requests,
 }

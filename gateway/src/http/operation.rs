@@ -79,6 +79,8 @@ pub struct Operation {
     pub needs: Needs,
     /// What is recorded of it.
     pub audited: Audited,
+    /// By which name: its own, or that of the operation which does the same for programs.
+    pub action: &'static str,
     /// What it takes and answers.
     pub description: Description,
     /// Largest body, in bytes.
@@ -105,6 +107,7 @@ impl Operation {
             summary,
             needs,
             audited,
+            action: id,
             description: Description::default(),
             limit: MAX_BODY,
             once: false,
@@ -115,6 +118,11 @@ impl Operation {
     /// Shows so much that it is recorded every time.
     pub fn always_audited(self) -> Self {
         Self { audited: Audited::Always, ..self }
+    }
+
+    /// Is recorded by the name of another operation that does the same.
+    pub fn audited_as(self, action: &'static str) -> Self {
+        Self { action, ..self }
     }
 
     /// Is recorded by its handler.
@@ -235,6 +243,7 @@ pub fn router(operations: Vec<Operation>, state: &Arc<ApiState>) -> Router<Arc<A
             needs: operation.needs,
             requests: state.vitals.telemetry().requests(operation.id),
             audited: operation.audited,
+            action: operation.action,
         };
         let (guard, limit) =
             (from_fn_with_state(guard, guard::admit), DefaultBodyLimit::max(operation.limit));

@@ -9,6 +9,7 @@
 //! | [`live`] | the stream of what changed on a page |
 //! | [`door`] | the first run, signing in and out |
 //! | [`edges`] | the list of edges |
+//! | [`new_edge`], [`new_edges`], [`offer`] | enrolling a site, or many; a stock SSH client in an agent's place |
 //!
 //! Pages are rendered here, whole, and work without any script. The one script that there is makes them live.
 //!
@@ -23,6 +24,9 @@ mod flash;
 mod form;
 mod frame;
 mod live;
+mod new_edge;
+mod new_edges;
+mod offer;
 mod parts;
 pub mod refusal;
 
@@ -35,17 +39,35 @@ use crate::domain::authority::Role;
 /// The rows of the page.
 #[rustfmt::skip]
 pub fn operations() -> Vec<Operation> {
-    use Needs::{Anybody, Edges, Nothing};
-    use Role::Viewer;
+    use Needs::{Anybody, Edge, Edges, Nothing};
+    use Role::{Admin, Viewer};
+    const NEW: &str = "/new-edge";
+    const NEW_LIVE: &str = "/live/new-edge";
+    const MANY: &str = "/new-edges";
+    const OFFER: &str = "/edges/{edge}/offer";
     vec![
         get("page.asset", "/assets/{name}", Nothing, assets::serve, "Style sheet, script and logo of the page"),
         get("page.set-up", "/set-up", Nothing, door::ask_set_up, "Page: the first run"),
-        post("page.set-up.send", "/set-up", Nothing, door::set_up, "Makes the first user, and signs them in"),
+        post("page.set-up.send", "/set-up", Nothing, door::set_up, "Makes the first user, and signs them in")
+            .audited_as("setup.first-user"),
         get("page.sign-in", "/sign-in", Nothing, door::ask_sign_in, "Page: signing in"),
-        post("page.sign-in.send", "/sign-in", Nothing, door::sign_in, "Signs a browser in"),
+        post("page.sign-in.send", "/sign-in", Nothing, door::sign_in, "Signs a browser in")
+            .audited_as("session.sign-in"),
         get("page.sign-out", "/sign-out", Anybody, door::ask_sign_out, "Page: signing out"),
-        post("page.sign-out.send", "/sign-out", Anybody, door::sign_out, "Signs a browser out"),
+        post("page.sign-out.send", "/sign-out", Anybody, door::sign_out, "Signs a browser out")
+            .audited_as("session.end"),
         get("page.edges.live", "/live/edges", Edges(Viewer), edges::follow, "Rows of the list, as they change"),
+        get("page.new-edge", NEW, Edges(Admin), new_edge::ask, "Page: a new edge"),
+        post("page.new-edge.send", NEW, Edges(Admin), new_edge::create, "Enrols a site, and shows its join token")
+            .audited_as("edge.create"),
+        get("page.new-edge.live", NEW_LIVE, Edges(Admin), new_edge::follow, "Whether the agent has joined"),
+        get("page.new-edges", MANY, Edges(Admin), new_edges::ask, "Page: many new edges"),
+        post("page.new-edges.send", MANY, Edges(Admin), new_edges::create, "Enrols many sites")
+            .audited_as("edge.create-many")
+            .body_of(new_edges::MAX_FORM),
+        get("page.offer", OFFER, Edge(Admin), offer::ask, "Page: a stock SSH client"),
+        post("page.offer.send", OFFER, Edge(Admin), offer::create, "Makes credentials for a stock SSH client")
+            .audited_as("offer.create"),
         get("page.edges", "/", Edges(Viewer), edges::list, "Page: the edges"),
     ]
 }

@@ -295,6 +295,11 @@ impl Problem {
         &self.detail
     }
 
+    /// What to leave in the extensions of an answer that tells the problem in another form than ours.
+    pub fn occurred(&self) -> Occurred {
+        Occurred { code: self.code, detail: self.detail.clone(), cause: self.cause.clone() }
+    }
+
     /// Seconds after which to try again, where that may help.
     pub fn retry_after(&self) -> Option<u32> {
         self.retry_after_s

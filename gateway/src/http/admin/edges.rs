@@ -70,19 +70,60 @@ pub(super) async fn create(
 const NO_STORE: (HeaderName, HeaderValue) = (CACHE_CONTROL, HeaderValue::from_static("no-store"));
 
 /// For whom join tokens are made: by what they came, they may be reached.
-struct MadeFor<'a> {
-    state: &'a ApiState,
-    peer: Peer,
-    arrival: &'a Arrival,
+pub struct MadeFor<'a> {
+    /// Where the gateway is, and its keys.
+    pub state: &'a ApiState,
+    /// Who asked.
+    pub peer: Peer,
+    /// By which address.
+    pub arrival: &'a Arrival,
 }
 
 impl MadeFor<'_> {
     /// What the agent of this edge needs, with the ways to start it.
-    fn enrolment(&self, edge: NewEdge) -> admin::EdgeCreated {
+    pub fn enrolment(&self, edge: NewEdge) -> admin::EdgeCreated {
         let (key, id) = (edge.key.expose(), EdgeId::random());
         let admin::Enrolled { name, endpoint_id, edge_id, join_token } = self.enrolled(edge, &id);
         let commands = commands(&join_token, &id);
         admin::EdgeCreated { name, endpoint_id, edge_id, key, commands, join_token }
+    }
+
+    /// Makes edges that are alike, each name by itself.
+    pub async fn enrol_many(
+        &self,
+        operator: &Operator,
+        new: admin::CreateEdges,
+    ) -> Result<admin::EdgesCreated> {
+        let admin::CreateEdges { names, cluster, interval_s, idle_timeout_s, tags } = new;
+        if !(1..=MAX_BULK).contains(&names.len()) {
+            let detail = format!("names: {} are given; 1 to {MAX_BULK} are possible at once", names.len());
+            return Err(Problem::new(Code::InvalidField, detail));
+        }
+        stays_in_reach(operator, &tags)?;
+        let mut answer = admin::EdgesCreated::default();
+        let mut good = Vec::with_capacity(names.len());
+        let mut seen = HashSet::new();
+        for name in &names {
+            match name.parse::<EdgeName>() {
+                Err(error) => {
+                    answer.refused.push(refused(name, Code::InvalidField, format!("it is {error}")))
+                }
+                Ok(_) if !seen.insert(name) => {
+                    let detail = "it is in the list more than once, and was taken the first time";
+                    answer.refused.push(refused(name, Code::EdgeNameTaken, detail));
+                }
+                Ok(name) => good.push(name),
+            }
+        }
+        let (created, taken) =
+            self.state.tunnels.create_edges(good, Like { cluster, interval_s, idle_timeout_s, tags }).await?;
+        let taken = taken.into_iter().map(|name| {
+            let error = AdminError::NameTaken(name.clone());
+            refused(name.as_str(), Code::EdgeNameTaken, error.to_string())
+        });
+        answer.refused.extend(taken);
+        answer.created = created.into_iter().map(|edge| self.enrolled(edge, &EdgeId::random())).collect();
+        Ok(answer)
     }
 
     fn enrolled(&self, edge: NewEdge, id: &EdgeId) -> admin::Enrolled {
@@ -113,34 +154,7 @@ pub(super) async fn create_many(
     operator: Operator,
     Json(new): Json<admin::CreateEdges>,
 ) -> Result<Response> {
-    let admin::CreateEdges { names, cluster, interval_s, idle_timeout_s, tags } = new;
-    if !(1..=MAX_BULK).contains(&names.len()) {
-        let detail = format!("names: {} are given; 1 to {MAX_BULK} are possible at once", names.len());
-        return Err(Problem::new(Code::InvalidField, detail));
-    }
-    stays_in_reach(&operator, &tags)?;
-    let mut answer = admin::EdgesCreated::default();
-    let mut good = Vec::with_capacity(names.len());
-    let mut seen = HashSet::new();
-    for name in &names {
-        match name.parse::<EdgeName>() {
-            Err(error) => answer.refused.push(refused(name, Code::InvalidField, format!("it is {error}"))),
-            Ok(_) if !seen.insert(name) => {
-                let detail = "it is in the list more than once, and was taken the first time";
-                answer.refused.push(refused(name, Code::EdgeNameTaken, detail));
-            }
-            Ok(name) => good.push(name),
-        }
-    }
-    let (created, taken) =
-        state.tunnels.create_edges(good, Like { cluster, interval_s, idle_timeout_s, tags }).await?;
-    let taken = taken.into_iter().map(|name| {
-        let error = AdminError::NameTaken(name.clone());
-        refused(name.as_str(), Code::EdgeNameTaken, error.to_string())
-    });
-    answer.refused.extend(taken);
-    let made_for = MadeFor { state: &state, peer, arrival: &arrival };
-    answer.created = created.into_iter().map(|edge| made_for.enrolled(edge, &EdgeId::random())).collect();
+    let answer = MadeFor { state: &state, peer, arrival: &arrival }.enrol_many(&operator, new).await?;
     Ok(([NO_STORE], axum::Json(answer)).into_response())
 }
 
@@ -299,7 +313,7 @@ pub(super) async fn lower(
 }
 
 /// Nobody makes an edge that they could not see, and nobody gives one away by its tags.
-fn stays_in_reach(operator: &Operator, tags: &[String]) -> Result<()> {
+pub fn stays_in_reach(operator: &Operator, tags: &[String]) -> Result<()> {
     if operator.reach.covers(tags) {
         return Ok(());
     }

@@ -30,13 +30,24 @@ pub(super) async fn create(
     arrival: Arrival,
     Json(asked): Json<CreateOffer>,
 ) -> Result<Response> {
+    let (noted, created) = make(&state, edge, &arrival, asked).await?;
+    Ok((StatusCode::CREATED, noted, [(CACHE_CONTROL, "no-store")], axum::Json(created)).into_response())
+}
+
+/// Makes the credentials, and what is to be pasted on the box; with what the audit log says of it.
+pub async fn make(
+    state: &ApiState,
+    edge: EdgeName,
+    arrival: &Arrival,
+    asked: CreateOffer,
+) -> Result<(Extension<Noted>, OfferCreated)> {
     let CreateOffer { mut services, renew, valid_s } = asked;
     if services.is_empty() {
         services.push(usual_service());
     }
     let names = services.iter().map(|service| service.name.clone()).collect();
     let announced: Vec<_> = services.iter().map(|service| service.name.to_string()).collect();
-    let ssh = state.public.ssh(&arrival);
+    let ssh = state.public.ssh(arrival);
     // What nobody configured is a host of the request and our port.
     let gateway: HostPort = ssh.parse().map_err(Problem::internal)?;
     let (username, secret, expires_at) = if renew {
@@ -67,9 +78,7 @@ pub(super) async fn create(
     let expires_at = rfc3339(expires_at);
     let how = if renew { "until it expires" } else { "once" };
     let noted = Noted::detail(format!("login {how} for {}", announced.join(" ")));
-    let created = OfferCreated { edge, ssh, username, secret, expires_at, known_hosts, command };
-    Ok((StatusCode::CREATED, Extension(noted), [(CACHE_CONTROL, "no-store")], axum::Json(created))
-        .into_response())
+    Ok((Extension(noted), OfferCreated { edge, ssh, username, secret, expires_at, known_hosts, command }))
 }
 
 /// `DELETE /edges/{edge}/offer`.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use http::header::{RETRY_AFTER, SET_COOKIE};
+use http::header::SET_COOKIE;
 use maud::{Markup, html};
 use serde::Deserialize;
 use shared::id::UserName;
@@ -16,6 +16,7 @@ use shared::secret::Secret;
 use super::form::{Confirmation, Field, Form, Kind, Wrong};
 use super::frame::{Visit, redirect, redirect_with};
 use crate::access::{Credential, Operator};
+use crate::http::audited::Noted;
 use crate::http::body::Query;
 use crate::http::peer::Peer;
 use crate::http::problem::{Code, Problem, Result};
@@ -78,7 +79,7 @@ pub async fn set_up(
                     return enter(&state, peer, user.name.as_str(), &form.password, answer).await;
                 }
                 Err(problem) if problem.code() == Code::AlreadySetUp => return Ok(redirect("/sign-in")),
-                Err(problem) => Wrong::refused(&problem, |code| match code {
+                Err(problem) => Wrong::refused(problem, |code| match code {
                     Code::SetUpCodeWrong | Code::TooManyAttempts => Some("code"),
                     Code::InvalidField => Some("password"),
                     _ => None,
@@ -112,12 +113,7 @@ pub async fn sign_in(
     enter(&state, peer, form.name.trim(), &form.password, answer).await.or_else(|problem| {
         match problem.code() {
             Code::SignInRefused | Code::TooManyAttempts => {
-                let wrong = Wrong::refused(&problem, |_| None);
-                let mut again = show_sign_in(&visit, &form, &wrong);
-                if let Some(seconds) = problem.retry_after() {
-                    again.headers_mut().insert(RETRY_AFTER, seconds.into());
-                }
-                Ok(again)
+                Ok(show_sign_in(&visit, &form, &Wrong::refused(problem, |_| None)))
             }
             _ => Err(problem),
         }
@@ -167,7 +163,11 @@ async fn enter(
     password: &str,
     mut answer: Response,
 ) -> Result<Response> {
-    let (_, session) = state.access.sign_in(name, Secret::from(password), peer.address.ip()).await?;
+    let (user, session) = state.access.sign_in(name, Secret::from(password), peer.address.ip()).await?;
+    tracing::info!(user = %user.name, peer = %peer.address.ip(), "signed in");
+    let actor =
+        state.access.operator(Credential::Session(session.record.id)).map(|operator| (&operator).into());
+    answer.extensions_mut().insert(Noted { actor, ..Noted::default() });
     answer.headers_mut().append(SET_COOKIE, cookie::begin(&session, peer));
     Ok(answer)
 }
@@ -198,7 +198,7 @@ fn show_set_up(visit: &Visit, form: &SetUp, wrong: &Wrong) -> Response {
             }
         }
     };
-    visit.page("Set up").status(wrong.status).show(body)
+    visit.page("Set up").refused(wrong.problem.as_ref()).show(body)
 }
 
 fn show_sign_in(visit: &Visit, form: &SignIn, wrong: &Wrong) -> Response {
@@ -217,7 +217,7 @@ fn show_sign_in(visit: &Visit, form: &SignIn, wrong: &Wrong) -> Response {
             }
         }
     };
-    visit.page("Sign in").status(wrong.status).show(body)
+    visit.page("Sign in").refused(wrong.problem.as_ref()).show(body)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The list of edges: search, filter, pages.
+//! The list of edges: search, filters, order, pages.
 //!
 //! The rule: a row's cells that change by themselves have ids of their own, so that the live page replaces
 //! a cell and never a row, which somebody may be reading, selecting or tabbing through.
@@ -10,11 +10,11 @@ use axum::response::Response;
 use maud::{Markup, html};
 use serde::Deserialize;
 use shared::id::EdgeName;
-use shared::wire::admin::{Edge, EdgePage, EdgeSort, EdgeStatus, TunnelState};
+use shared::wire::admin::{Edge, EdgePage, EdgeSort, EdgeStatus, SortOrder, TunnelState};
 
 use super::frame::Visit;
 use super::live::{self, Fragment, View};
-use super::parts::{self, Icon, icon, text};
+use super::parts::{self, Icon, count, icon, text};
 use crate::access::Operator;
 use crate::domain::authority::{Reach, Role};
 use crate::domain::event::{Event, What};
@@ -27,14 +27,57 @@ use crate::tunnels::{Cursor, EdgeQuery, Tunnels};
 /// Rows of a page: two screens, and a page of some 40 KiB.
 const ROWS: usize = 50;
 
-/// What the list's address says.
+/// What the list's address says; empty is what nobody asked for.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ListQuery {
     q: String,
-    /// Empty where any will do, as forms send it.
     status: String,
+    tag: String,
+    sort: String,
+    order: String,
     after: String,
+}
+
+impl ListQuery {
+    fn status(&self) -> Option<EdgeStatus> {
+        EdgeStatus::ALL.into_iter().find(|status| status.word() == self.status)
+    }
+
+    fn sort(&self) -> EdgeSort {
+        EdgeSort::ALL.into_iter().find(|sort| sort.word() == self.sort).unwrap_or_default()
+    }
+
+    fn order(&self) -> SortOrder {
+        SortOrder::ALL.into_iter().find(|order| order.word() == self.order).unwrap_or_default()
+    }
+
+    /// The registry's question. What can't be understood in an address is as if it were not there.
+    fn question(&self, reach: Reach) -> EdgeQuery {
+        let (sort, order) = (self.sort(), self.order());
+        let some = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+        EdgeQuery {
+            text: some(&self.q),
+            status: self.status(),
+            tags: some(&self.tag).into_iter().collect(),
+            sort,
+            order,
+            after: Cursor::parse(&self.after, sort),
+            ..EdgeQuery::first(reach, ROWS)
+        }
+    }
+
+    /// The address of the list that this is, but for the page and what `change` does.
+    fn address(&self, change: impl FnOnce(&mut Self)) -> String {
+        let mut query = Self { after: String::new(), ..self.clone() };
+        change(&mut query);
+        let Self { q, status, tag, sort, order, after } = &query;
+        let parameters =
+            [("q", q), ("status", status), ("tag", tag), ("sort", sort), ("order", order), ("after", after)];
+        let parameters = parameters.iter().filter(|(_, value)| !value.is_empty());
+        let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
+        if query.is_empty() { "/".to_owned() } else { format!("/?{query}") }
+    }
 }
 
 /// `GET /`.
@@ -43,22 +86,14 @@ pub async fn list(
     visit: Visit,
     operator: Operator,
     Query(query): Query<ListQuery>,
-) -> Result<Response> {
-    let found = state
-        .tunnels
-        .edges(EdgeQuery {
-            text: Some(query.q.trim().to_owned()).filter(|text| !text.is_empty()),
-            status: STATUSES.into_iter().find(|status| parts::status_name(*status) == query.status),
-            after: Cursor::parse(&query.after, EdgeSort::Name),
-            ..EdgeQuery::first(operator.reach, ROWS)
-        })
-        .await;
+) -> Response {
+    let found = state.tunnels.edges(query.question(operator.reach)).await;
     let names: Vec<_> = found.edges.iter().map(|edge| edge.name.as_str()).collect();
     let mut page = visit.page("Edges");
     if !names.is_empty() {
         page = page.live(format!("/live/edges?names={}", names.join(",")));
     }
-    Ok(page.show(html! {
+    page.show(html! {
         header .head {
             h1 { "Edges" }
             @if visit.may(Needs::Edges(Role::Admin)) {
@@ -66,8 +101,14 @@ pub async fn list(
             }
         }
         (filters(&query))
-        @if found.edges.is_empty() { (nothing(&visit, &query)) } @else { (table(&found)) (pages(&query, &found)) }
-    }))
+        (states(&query, &found))
+        @if found.edges.is_empty() {
+            (nothing(&visit, &query))
+        } @else {
+            (table(&query, &found))
+            (pages(&query, &found))
+        }
+    })
 }
 
 /// Which rows a live page shows: names with commas between them.
@@ -116,10 +157,9 @@ impl View for Rows {
     }
 }
 
-const STATUSES: [EdgeStatus; 4] =
-    [EdgeStatus::TunnelOpen, EdgeStatus::Online, EdgeStatus::Offline, EdgeStatus::NeverJoined];
-
 fn filters(query: &ListQuery) -> Markup {
+    let kept =
+        [("status", &query.status), ("tag", &query.tag), ("sort", &query.sort), ("order", &query.order)];
     html! {
         search {
             form .filters action="/" {
@@ -129,36 +169,85 @@ fn filters(query: &ListQuery) -> Markup {
                     input type="search" name="q" value=(query.q) placeholder="Search by name or tag"
                         autocomplete="off" spellcheck="false" data-shortcut="/";
                 }
-                label {
-                    span .unseen { "State" }
-                    select name="status" data-submits {
-                        option value="" { "Any state" }
-                        @for status in STATUSES {
-                            @let name = parts::status_name(status);
-                            option value=(name) selected[name == query.status] { (parts::status_label(status)) }
-                        }
-                    }
+                @for (name, value) in kept.into_iter().filter(|(_, value)| !value.is_empty()) {
+                    input type="hidden" name=(name) value=(value);
                 }
                 button { "Search" }
+                @if !query.tag.is_empty() {
+                    a .button href=(query.address(|query| query.tag.clear())) {
+                        "Tag: " (text(&query.tag)) (icon(Icon::Remove)) span .unseen { "Remove" }
+                    }
+                }
             }
         }
     }
 }
 
-fn table(found: &EdgePage) -> Markup {
+/// Each state with how many have it: a filter, and the shape of the whole.
+fn states(query: &ListQuery, found: &EdgePage) -> Markup {
+    let all = EdgeStatus::ALL.iter().map(|status| found.counts.of(*status)).sum();
+    let link = |status: Option<EdgeStatus>, label: Markup, number: usize| {
+        let address =
+            query.address(|query| query.status = status.map(EdgeStatus::word).unwrap_or_default().to_owned());
+        html! {
+            li {
+                a href=(address) aria-current=[(query.status() == status).then_some("true")] {
+                    (label) " " span .muted { (count(number)) }
+                }
+            }
+        }
+    };
+    html! {
+        nav .states aria-label="States" {
+            ul {
+                (link(None, html! { "All" }, all))
+                @for status in EdgeStatus::ALL.into_iter().rev() {
+                    (link(Some(status), parts::status(status), found.counts.of(status)))
+                }
+            }
+        }
+    }
+}
+
+fn table(query: &ListQuery, found: &EdgePage) -> Markup {
     html! {
         div .scroll tabindex="0" role="region" aria-label="Edges" {
             table .edges {
                 thead {
                     tr {
-                        @for heading in ["Name", "State", "Last check-in", "Agent", "Address", "Tags"] {
-                            th scope="col" { (heading) }
-                        }
+                        (heading(query, "Name", EdgeSort::Name, SortOrder::Asc))
+                        (heading(query, "State", EdgeSort::Status, SortOrder::Desc))
+                        (heading(query, "Last check-in", EdgeSort::LastSeen, SortOrder::Desc))
+                        (heading(query, "Agent", EdgeSort::Version, SortOrder::Asc))
+                        th scope="col" { "Address" }
+                        th scope="col" { "Tags" }
                     }
                 }
                 tbody { @for edge in &found.edges { (row(edge)) } }
             }
         }
+    }
+}
+
+/// A column that the list can be sorted by: `first` way at first, and the other way from there.
+fn heading(query: &ListQuery, label: &str, sort: EdgeSort, first: SortOrder) -> Markup {
+    let current = (query.sort() == sort).then(|| query.order());
+    let next = match current {
+        None => first,
+        Some(SortOrder::Asc) => SortOrder::Desc,
+        Some(SortOrder::Desc) => SortOrder::Asc,
+    };
+    let (told, arrow) = match current {
+        None => (None, None),
+        Some(SortOrder::Asc) => (Some("ascending"), Some(Icon::Up)),
+        Some(SortOrder::Desc) => (Some("descending"), Some(Icon::Down)),
+    };
+    let address = query.address(|query| {
+        query.sort = sort.word().to_owned();
+        query.order = next.word().to_owned();
+    });
+    html! {
+        th scope="col" aria-sort=[told] { a href=(address) { (label) @if let Some(arrow) = arrow { (icon(arrow)) } } }
     }
 }
 
@@ -215,7 +304,8 @@ fn state(edge: &Edge) -> Markup {
 }
 
 fn tags(edge: &Edge) -> Markup {
-    html! { @for tag in &edge.tags { a .tag href=(address(&[("q", tag)])) { (text(tag)) } " " } }
+    let address = |tag: &String| ListQuery { tag: tag.clone(), ..ListQuery::default() }.address(|_| {});
+    html! { @for tag in &edge.tags { a .tag href=(address(tag)) { (text(tag)) } " " } }
 }
 
 /// Shown where there is nothing, and read as nothing.
@@ -224,7 +314,8 @@ fn none() -> Markup {
 }
 
 fn nothing(visit: &Visit, query: &ListQuery) -> Markup {
-    let is_filtered = !(query.q.trim().is_empty() && query.status.is_empty() && query.after.is_empty());
+    let is_filtered =
+        [&query.q, &query.status, &query.tag, &query.after].iter().any(|text| !text.trim().is_empty());
     if is_filtered {
         return parts::empty("No edge is like this", &html! { p { a href="/" { "Show all edges" } } });
     }
@@ -240,20 +331,17 @@ fn nothing(visit: &Visit, query: &ListQuery) -> Markup {
 }
 
 fn pages(query: &ListQuery, found: &EdgePage) -> Markup {
-    let at = |after: &str| address(&[("q", query.q.trim()), ("status", &query.status), ("after", after)]);
     html! {
         nav .pages aria-label="Pages" {
-            @if !query.after.is_empty() { a .button href=(at("")) rel="first" { (icon(Icon::Previous)) "First" } }
+            p .muted { (count(found.total)) @if found.total == 1 { " edge" } @else { " edges" } }
+            @if !query.after.is_empty() {
+                a .button href=(query.address(|_| {})) rel="first" { (icon(Icon::Previous)) "First" }
+            }
             @if let Some(next) = &found.next {
-                a .button href=(at(next.as_str())) rel="next" { "Next" (icon(Icon::Next)) }
+                a .button href=(query.address(|query| query.after.clone_from(next))) rel="next" {
+                    "Next" (icon(Icon::Next))
+                }
             }
         }
     }
-}
-
-/// The list's address with what is not empty of these.
-fn address(parameters: &[(&str, &str)]) -> String {
-    let parameters = parameters.iter().filter(|(_, value)| !value.is_empty());
-    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
-    if query.is_empty() { "/".to_owned() } else { format!("/?{query}") }
 }

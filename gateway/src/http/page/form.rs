@@ -3,7 +3,6 @@
 //! The rules: a form is taken from our own page only, also where nobody is signed in yet, so that no other site's page
 //! signs a browser in or sets a gateway up; and a password that was typed is never shown again.
 
-use std::fmt::Display;
 use std::sync::Arc;
 
 use axum::extract::rejection::FormRejection;
@@ -13,6 +12,7 @@ use maud::{Markup, html};
 use serde::de::DeserializeOwned;
 
 use super::parts::{Tone, notice};
+use super::refusal::sentence;
 use crate::http::ApiState;
 use crate::http::guard;
 use crate::http::problem::{Code, Problem, Result};
@@ -40,33 +40,30 @@ impl<T: DeserializeOwned + Send> FromRequest<Arc<ApiState>> for Form<T> {
     }
 }
 
-/// Why a form is shown again.
+/// Why a form is shown again; nothing, the first time.
 #[derive(Debug, Default)]
 pub struct Wrong {
-    /// Of the answer.
-    pub status: StatusCode,
-    /// What to do about it, and in which field.
-    said: Option<(Option<&'static str>, String)>,
+    /// What was refused.
+    pub problem: Option<Problem>,
+    field: Option<&'static str>,
 }
 
 impl Wrong {
     /// Something in this field.
-    pub fn field(field: &'static str, sentence: impl Display) -> Self {
-        let said = Some((Some(field), super::refusal::sentence(&sentence.to_string())));
-        Self { status: StatusCode::UNPROCESSABLE_ENTITY, said }
+    pub fn field(field: &'static str, sentence: impl Into<String>) -> Self {
+        Self { problem: Some(Problem::new(Code::InvalidField, sentence)), field: Some(field) }
     }
 
     /// What the gateway refused, told beside the field that `field` finds for it.
-    pub fn refused(problem: &Problem, field: impl FnOnce(Code) -> Option<&'static str>) -> Self {
-        let sentence = super::refusal::sentence(problem.detail());
-        Self { status: problem.code().status(), said: Some((field(problem.code()), sentence)) }
+    pub fn refused(problem: Problem, field: impl FnOnce(Code) -> Option<&'static str>) -> Self {
+        Self { field: field(problem.code()), problem: Some(problem) }
     }
 
     /// On top of the form.
     pub fn show(&self) -> Markup {
         html! {
-            @if let Some((field, sentence)) = &self.said {
-                @match field {
+            @if let Some(sentence) = self.sentence() {
+                @match self.field {
                     Some(field) => (notice(Tone::Problem, &html! { a href={ "#" (field) } { (sentence) } })),
                     None => (notice(Tone::Problem, &html! { (sentence) })),
                 }
@@ -74,8 +71,12 @@ impl Wrong {
         }
     }
 
-    fn of(&self, field: &str) -> Option<&str> {
-        self.said.as_ref().filter(|(wrong, _)| *wrong == Some(field)).map(|(_, sentence)| sentence.as_str())
+    fn sentence(&self) -> Option<String> {
+        self.problem.as_ref().map(|problem| sentence(problem.detail()))
+    }
+
+    fn of(&self, field: &str) -> Option<String> {
+        self.sentence().filter(|_| self.field == Some(field))
     }
 }
 
@@ -147,10 +148,10 @@ impl<'a> Field<'a> {
     /// The field, with what is wrong with it.
     pub fn show(&self, wrong: &Wrong) -> Markup {
         let error = wrong.of(self.name);
-        let ids = [self.hint.map(|_| "hint"), error.map(|_| "error")];
+        let ids = [self.hint.map(|_| "hint"), error.as_ref().map(|_| "error")];
         let described: Vec<_> = ids.iter().flatten().map(|kind| format!("{}-{kind}", self.name)).collect();
         let described = Some(described.join(" ")).filter(|ids| !ids.is_empty());
-        let invalid = error.map(|_| "true");
+        let invalid = error.as_ref().map(|_| "true");
         let (kind, least_and_most) = match self.kind {
             Kind::Text => ("text", None),
             Kind::Password => ("password", None),

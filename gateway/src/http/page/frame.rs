@@ -8,8 +8,8 @@ use std::convert::Infallible;
 use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse as _, Response};
 use http::header::{
-    self, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY, SET_COOKIE,
-    X_CONTENT_TYPE_OPTIONS,
+    self, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY, RETRY_AFTER,
+    SET_COOKIE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
@@ -21,6 +21,7 @@ use super::parts::{Icon, icon, logo, text};
 use crate::access::Operator;
 use crate::domain::authority::Role;
 use crate::http::operation::Needs;
+use crate::http::problem::Problem;
 
 /// Nothing but our own files, nothing inline, no frame around it, and forms that lead back here only (CSP level 3).
 pub const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
@@ -91,7 +92,7 @@ impl Visit {
 
     /// A page with this title.
     pub fn page(&self, title: impl Into<String>) -> Page<'_> {
-        Page { visit: self, title: title.into(), status: StatusCode::OK, crumbs: Vec::new(), live: None }
+        Page { visit: self, title: title.into(), problem: None, crumbs: Vec::new(), live: None }
     }
 
     fn is_below(&self, entry: &Entry) -> bool {
@@ -115,15 +116,15 @@ impl<S: Sync> FromRequestParts<S> for Visit {
 pub struct Page<'v> {
     visit: &'v Visit,
     title: String,
-    status: StatusCode,
+    problem: Option<Problem>,
     crumbs: Vec<(String, String)>,
     live: Option<String>,
 }
 
 impl Page<'_> {
-    /// Another status than 200.
-    pub fn status(self, status: StatusCode) -> Self {
-        Self { status, ..self }
+    /// Tells of a problem. The page has its status, and counts as refused for whoever records that.
+    pub fn refused(self, problem: Option<&Problem>) -> Self {
+        Self { problem: problem.cloned(), ..self }
     }
 
     /// A step on the way to this page, from the outside in: its words and its path.
@@ -152,7 +153,7 @@ impl Page<'_> {
                     link rel="stylesheet" href=(STYLE.path());
                     script type="module" src=(SCRIPT.path()) {}
                 }
-                body .bare[visit.operator.is_none()] {
+                body class=[visit.operator.is_none().then_some("bare")] {
                     a .skip href="#main" { "Skip to content" }
                     (self.header())
                     main #main tabindex="-1" data-live=[self.live.as_deref()] {
@@ -168,10 +169,17 @@ impl Page<'_> {
                 }
             }
         };
-        let mut response = (self.status, html.into_string()).into_response();
+        let status = self.problem.as_ref().map_or(StatusCode::OK, |problem| problem.code().status());
+        let mut response = (status, html.into_string()).into_response();
+        if let Some(problem) = &self.problem {
+            response.extensions_mut().insert(problem.occurred());
+        }
         let headers = response.headers_mut();
         for (name, value) in HEADERS {
             headers.insert(name, HeaderValue::from_static(value));
+        }
+        if let Some(seconds) = self.problem.as_ref().and_then(Problem::retry_after) {
+            headers.insert(RETRY_AFTER, seconds.into());
         }
         if visit.flash.is_some() {
             headers.append(SET_COOKIE, Flash::clear());
@@ -199,8 +207,8 @@ impl Page<'_> {
                     div .who {
                         p { strong data-user { (text(&operator.name)) } span .muted { (operator.role) } }
                         form method="post" action="/sign-out" { button .quiet.small { "Sign out" } }
-                        (self.theme())
                     }
+                    (self.theme())
                 }
             }
         }

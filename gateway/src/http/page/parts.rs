@@ -12,14 +12,20 @@ pub enum Icon {
     Add,
     /// It worked.
     Done,
+    /// The greatest first.
+    Down,
     /// Remote sites.
     Edges,
     /// The page that follows.
     Next,
     /// The page before.
     Previous,
+    /// Take it away.
+    Remove,
     /// Find.
     Search,
+    /// The least first.
+    Up,
     /// Look out.
     Warning,
 }
@@ -29,10 +35,13 @@ pub fn icon(icon: Icon) -> Markup {
     let lines = match icon {
         Icon::Add => "M12 5v14M5 12h14",
         Icon::Done => "M4 12.5l5 5L20 6.5",
+        Icon::Down => "M12 5v14M6 13l6 6 6-6",
         Icon::Edges => "M4 5h16v6H4zM4 15h16v5H4zM8 8h.01M8 17.5h.01",
         Icon::Next => "M9 5l7 7-7 7",
         Icon::Previous => "M15 5l-7 7 7 7",
+        Icon::Remove => "M6 6l12 12M18 6L6 18",
         Icon::Search => "M11 4a7 7 0 1 1 0 14 7 7 0 0 1 0-14zM16 16l4.5 4.5",
+        Icon::Up => "M12 19V5M6 11l6-6 6 6",
         Icon::Warning => "M12 4l9 16H3zM12 10v4M12 17h.01",
     };
     html! { svg .icon viewBox="0 0 24 24" aria-hidden="true" { path d=(lines) {} } }
@@ -63,18 +72,7 @@ pub fn time(at: &str) -> Markup {
 
 /// What an operator wants to know first of an edge: a shape, a colour and a word, each enough by itself.
 pub fn status(status: EdgeStatus) -> Markup {
-    let name = status_name(status);
-    html! { span .status data-status=(name) { span .dot {} (status_label(status)) } }
-}
-
-/// A status as the API and addresses write it.
-pub fn status_name(status: EdgeStatus) -> &'static str {
-    match status {
-        EdgeStatus::NeverJoined => "never-joined",
-        EdgeStatus::Offline => "offline",
-        EdgeStatus::Online => "online",
-        EdgeStatus::TunnelOpen => "tunnel-open",
-    }
+    html! { span .status data-status=(status.word()) { span .dot {} (status_label(status)) } }
 }
 
 /// A status in the words of people.

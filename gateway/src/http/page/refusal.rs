@@ -9,14 +9,14 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use http::header::{ACCEPT, ALLOW, RETRY_AFTER};
+use http::header::{ACCEPT, ALLOW, CONTENT_SECURITY_POLICY, RETRY_AFTER};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Uri};
 use maud::html;
 
 use super::frame::{Visit, redirect, redirect_with};
 use crate::http::guard;
-use crate::http::problem::{Code, Occurred};
+use crate::http::problem::{Code, Occurred, Problem};
 use crate::http::{ApiState, browse};
 
 /// Outermost layer.
@@ -29,6 +29,10 @@ pub async fn for_people(State(state): State<Arc<ApiState>>, request: Request, ne
     let peer = request.extensions().get().copied();
     let answer = next.run(request).await;
     let Some(occurred) = answer.extensions().get::<Occurred>() else { return answer };
+    if answer.headers().contains_key(CONTENT_SECURITY_POLICY) {
+        // A page of ours already: a form that tells what was wrong.
+        return answer;
+    }
     if occurred.code == Code::NotAuthenticated {
         return to_sign_in(&uri, is_read);
     }
@@ -62,7 +66,8 @@ fn to_sign_in(uri: &Uri, is_read: bool) -> Response {
 
 fn show(visit: &Visit, occurred: &Occurred) -> Response {
     let (status, title) = (occurred.code.status(), occurred.code.title());
-    visit.page(title).status(status).show(html! {
+    let problem = Problem::new(occurred.code, occurred.detail.as_str());
+    visit.page(title).refused(Some(&problem)).show(html! {
         section .refusal data-problem=(occurred.code.name()) {
             p .muted { (status.as_u16()) }
             h1 { (title) }

@@ -15,6 +15,7 @@ use super::*;
 use crate::http::tests::{Agent, Answer, Bench, hello};
 
 mod door;
+mod enrolment;
 
 const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
 
@@ -59,7 +60,9 @@ fn check_markup(html: &str) {
             assert!(attribute != "style", "an inline style in <{tag}>");
         }
         for (attribute, value) in attributes_of(attributes) {
-            if ["href", "src", "action", "formaction", "data-live"].contains(&attribute) {
+            // A file that the page itself carries, to be saved.
+            let is_file = value.starts_with("data:text/csv;base64,") && tag.contains("download=");
+            if ["href", "src", "action", "formaction", "data-live"].contains(&attribute) && !is_file {
                 let is_local = (value.starts_with('/') && !value.starts_with("//")) || value.starts_with('#');
                 assert!(is_local, "<{tag}> leads to another host");
             }
@@ -186,17 +189,47 @@ async fn pages_lead_to_the_next_edges_with_the_same_search() {
         let edge = json!({"name": format!("edge-{number:02}"), "tags": ["a b"]});
         bench.ask(Method::POST, "/api/v1/edges", edge).await;
     }
-    let rows = |html: &str| html.matches("data-edge=").count();
     let first = bench.look("/?q=a+b&status=never-joined").await;
-    assert_eq!(rows(first.page()), 50);
+    assert_eq!(rows_of(first.page()), 50);
     let next = tags(first.page())
         .into_iter()
         .find(|tag| attribute(tag, "rel") == Some("next"))
         .expect("a next page");
     let next = attribute(&next, "href").expect("a link").replace("&amp;", "&");
     assert_eq!(next, "/?q=a+b&status=never-joined&after=edge-49");
-    assert_eq!(rows(bench.look(&next).await.page()), 10);
+    assert_eq!(rows_of(bench.look(&next).await.page()), 10);
     assert!(bench.look("/?q=nothing").await.page().contains("No edge is like this"));
+}
+
+#[tokio::test]
+async fn list_is_sorted_and_filtered_by_links_that_keep_the_rest() {
+    let bench = Bench::new().await;
+    for (name, tag) in [("a", "x"), ("b", "x y"), ("c", "x")] {
+        bench.ask(Method::POST, "/api/v1/edges", json!({"name": name, "tags": [tag]})).await;
+    }
+    let answer = bench.look("/?tag=x&sort=name&order=desc").await;
+    let html = answer.page();
+    let rows: Vec<_> =
+        tags(html).iter().filter_map(|tag| attribute(tag, "data-edge").map(str::to_owned)).collect();
+    assert_eq!(rows, ["c", "a"]);
+    let heading = html.split("<th scope=\"col\"").nth(1).expect("the name's heading");
+    assert!(
+        heading.starts_with(" aria-sort=\"descending\"><a href=\"/?tag=x&amp;sort=name&amp;order=asc\""),
+        "{heading}"
+    );
+    assert!(html.contains("href=\"/?sort=name&amp;order=desc\""), "the tag is taken away alone");
+    assert!(bench.look("/").await.page().contains("class=\"tag\" href=\"/?tag=x+y\""));
+    assert!(html.contains("href=\"/?status=online&amp;tag=x&amp;sort=name&amp;order=desc\""), "{html}");
+    assert!(html.contains("2 edges"));
+    assert_eq!(
+        rows_of(bench.look("/?status=no-such&sort=x&order=y&after=%00").await.page()),
+        3,
+        "as if not there"
+    );
+}
+
+fn rows_of(html: &str) -> usize {
+    html.matches("data-edge=").count()
 }
 
 #[tokio::test]
