@@ -15,6 +15,7 @@
 //! | [`http`] | port 9000: check-ins, admin API, services through their tunnels |
 //! | [`ssh`] | the tunnel server on port 8000 |
 //! | [`telemetry`] | what the gateway counts and reads of its own work; the page of metrics |
+//! | [`quantities`] | bytes and spans of time as people read them |
 //! | [`readiness`] | which parts can do their work |
 //! | [`running`] | all of these from start to drain: [`start`] |
 //! | [`serve`] | `tidegate serve` as a process |
@@ -30,6 +31,7 @@ pub mod domain;
 pub mod http;
 pub mod identity;
 pub mod link;
+pub mod quantities;
 pub mod readiness;
 pub mod running;
 pub mod serve;

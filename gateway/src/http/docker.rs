@@ -80,7 +80,7 @@ pub fn operations() -> Vec<Operation> {
 #[serde(deny_unknown_fields)]
 pub struct EngineQuery {
     /// The service that leads to it.
-    service: Option<ServiceName>,
+    pub service: Option<ServiceName>,
 }
 
 /// What of a log.
@@ -100,8 +100,10 @@ pub struct LogQuery {
 /// Which container.
 #[derive(Debug, Deserialize)]
 pub struct Target {
-    edge: EdgeName,
-    container: ContainerName,
+    /// Whose engine.
+    pub edge: EdgeName,
+    /// Name or id.
+    pub container: ContainerName,
 }
 
 /// `GET /edges/{edge}/containers`.

@@ -9,6 +9,7 @@
 //! | [`live`] | the stream of what changed on a page |
 //! | [`door`] | the first run, signing in and out |
 //! | [`edges`] | the list of edges |
+//! | [`edge`], [`containers`] | one edge, and the containers of its Docker Engine |
 //! | [`new_edge`], [`new_edges`], [`offer`] | enrolling a site, or many; a stock SSH client in an agent's place |
 //!
 //! Pages are rendered here, whole, and work without any script. The one script that there is makes them live.
@@ -18,7 +19,9 @@
 //! operator's gets into markup but as text; and a browser is never sent to another host.
 
 mod assets;
+mod containers;
 mod door;
+mod edge;
 mod edges;
 mod flash;
 mod form;
@@ -33,18 +36,27 @@ pub mod refusal;
 #[cfg(test)]
 mod tests;
 
-use super::operation::{Needs, Operation, get, post};
+use super::operation::{Needs, Operation as Row, get, post};
 use crate::domain::authority::Role;
+use edge::change;
 
 /// The rows of the page.
 #[rustfmt::skip]
-pub fn operations() -> Vec<Operation> {
+pub fn operations() -> Vec<Row> {
     use Needs::{Anybody, Edge, Edges, Nothing};
-    use Role::{Admin, Viewer};
+    use Role::{Admin, Operator, Viewer};
     const NEW: &str = "/new-edge";
     const NEW_LIVE: &str = "/live/new-edge";
     const MANY: &str = "/new-edges";
     const OFFER: &str = "/edges/{edge}/offer";
+    const EDGE: &str = "/edges/{edge}";
+    const SETTINGS: &str = "/edges/{edge}/settings";
+    const DISSOCIATE: &str = "/edges/{edge}/dissociate";
+    const ROTATE: &str = "/edges/{edge}/rotate";
+    const DELETE: &str = "/edges/{edge}/delete";
+    const CONTAINERS: &str = "/edges/{edge}/containers";
+    const LOGS: &str = "/edges/{edge}/containers/{container}/logs";
+    const ACT: &str = "/edges/{edge}/containers/{container}/{act}";
     vec![
         get("page.asset", "/assets/{name}", Nothing, assets::serve, "Style sheet, script and logo of the page"),
         get("page.set-up", "/set-up", Nothing, door::ask_set_up, "Page: the first run"),
@@ -68,6 +80,30 @@ pub fn operations() -> Vec<Operation> {
         get("page.offer", OFFER, Edge(Admin), offer::ask, "Page: a stock SSH client"),
         post("page.offer.send", OFFER, Edge(Admin), offer::create, "Makes credentials for a stock SSH client")
             .audited_as("offer.create"),
+        get("page.edge", EDGE, Edge(Viewer), edge::show, "Page: an edge"),
+        get("page.edge.live", "/live/edges/{edge}", Edge(Viewer), edge::follow, "State of an edge, as it changes"),
+        post("page.edge.connect", "/edges/{edge}/connect", Edge(Operator), edge::connect, "Opens its tunnel")
+            .audited_as("tunnel.raise"),
+        post("page.edge.close", "/edges/{edge}/close", Edge(Operator), edge::close, "Closes its tunnel")
+            .audited_as("tunnel.lower"),
+        post("page.edge.snapshot", "/edges/{edge}/snapshot", Edge(Operator), edge::take_snapshot, "Takes a snapshot")
+            .audited_as("snapshot.take"),
+        get("page.edge.settings", SETTINGS, Edge(Admin), change::ask, "Page: settings of an edge"),
+        post("page.edge.settings.send", SETTINGS, Edge(Admin), change::change, "Changes settings of an edge")
+            .audited_as("edge.change"),
+        get("page.edge.dissociate", DISSOCIATE, Edge(Admin), change::ask_dissociate, "Page: whether to free an edge"),
+        post("page.edge.dissociate.send", DISSOCIATE, Edge(Admin), change::dissociate, "Frees it from its agent")
+            .audited_as("edge.dissociate"),
+        get("page.edge.rotate", ROTATE, Edge(Admin), change::ask_rotate, "Page: whether to rotate a key"),
+        post("page.edge.rotate.send", ROTATE, Edge(Admin), change::rotate, "Gives an edge a new key")
+            .audited_as("edge.rotate"),
+        get("page.edge.delete", DELETE, Edge(Admin), change::ask_delete, "Page: whether to delete an edge"),
+        post("page.edge.delete.send", DELETE, Edge(Admin), change::delete, "Deletes an edge")
+            .audited_as("edge.delete"),
+        get("page.containers", CONTAINERS, Edge(Operator), containers::list, "Page: containers of an edge"),
+        get("page.container.logs", LOGS, Edge(Operator), containers::logs, "Page: a container's log"),
+        post("page.container.act", ACT, Edge(Operator), containers::act, "Starts, stops or restarts a container")
+            .audited_as("docker.act"),
         get("page.edges", "/", Edges(Viewer), edges::list, "Page: the edges"),
     ]
 }

@@ -233,7 +233,7 @@ pub(super) fn hello() -> String {
     json!({ "hello": hello }).to_string()
 }
 
-fn packed(snapshot: &Snapshot) -> Vec<u8> {
+pub(super) fn packed(snapshot: &Snapshot) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(&serde_json::to_vec(snapshot).expect("serializes")).expect("a Vec takes everything");
     encoder.finish().expect("a Vec takes everything")

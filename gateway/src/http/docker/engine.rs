@@ -78,7 +78,8 @@ impl std::fmt::Display for ContainerName {
 }
 
 /// What can be done to a container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Act {
     /// Starts it.
     Start,
@@ -107,7 +108,7 @@ pub struct Log {
     /// The log.
     pub body: Incoming,
     /// What it comes over; dropped, it ends.
-    pub connection: AbortOnDropHandle<()>,
+    pub _connection: AbortOnDropHandle<()>,
 }
 
 /// A connection to an engine.
@@ -171,7 +172,7 @@ impl Engine {
         let answer = self.ask(Method::GET, &path, ANSWER_TIME).await?;
         match answer.status() {
             StatusCode::OK => {
-                Ok(Log { terminal: about.config.tty, body: answer.into_body(), connection: self.connection })
+                Ok(Log { terminal: about.config.tty, body: answer.into_body(), _connection: self.connection })
             }
             status => Err(self.refusal(status, answer).await),
         }

@@ -160,7 +160,8 @@ fn show_form(visit: &Visit, name: &str, common: &Common, wrong: &Wrong) -> Respo
     })
 }
 
-fn show_created(visit: &Visit, created: &EdgeCreated) -> Response {
+/// What its agent needs, once.
+pub fn show_created(visit: &Visit, created: &EdgeCreated) -> Response {
     let name = &created.name;
     let commands = [
         ("container", "Container", &created.commands.container),

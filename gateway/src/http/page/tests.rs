@@ -15,6 +15,7 @@ use super::*;
 use crate::http::tests::{Agent, Answer, Bench, hello};
 
 mod door;
+mod edge;
 mod enrolment;
 
 const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";

@@ -148,6 +148,33 @@ if (live) {
   addEventListener("pagehide", () => source.close());
 }
 
+// A log that goes on: lines of server-sent events, the last ones only.
+
+const MOST_LINES = 5000;
+
+const tail = (element) => {
+  const lines = new EventSource(element.dataset.log);
+  const isAtEnd = () => element.scrollTop + element.clientHeight >= element.scrollHeight - 8;
+  lines.addEventListener("open", () => { element.replaceChildren(); sayLink(); });
+  lines.addEventListener("log", (event) => {
+    const { at, source, text } = JSON.parse(event.data);
+    const follows = isAtEnd();
+    const line = document.createElement("span");
+    line.className = source;
+    if (at) line.title = at;
+    line.textContent = `${text}\n`;
+    element.append(line);
+    while (element.childElementCount > MOST_LINES) element.firstElementChild.remove();
+    if (follows) element.scrollTop = element.scrollHeight;
+  });
+  lines.addEventListener("end", (event) => { lines.close(); sayLink(event.data); });
+  lines.addEventListener("error", () => sayLink("Connection lost; trying again…"));
+  addEventListener("pagehide", () => lines.close());
+  element.scrollTop = element.scrollHeight;
+};
+
+each(document, "[data-log]", tail);
+
 // Everything in `root` that waits for a script.
 
 const enliven = (root) => {

@@ -13,11 +13,11 @@ use crate::http::peer::Peer;
 
 impl Bench {
     /// Sends a form as whoever has the token.
-    async fn submit(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
+    pub async fn submit(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
         self.submit_as(&self.token, path, fields).await
     }
 
-    async fn submit_as(&self, token: &str, path: &str, fields: &[(&str, &str)]) -> Answer {
+    pub async fn submit_as(&self, token: &str, path: &str, fields: &[(&str, &str)]) -> Answer {
         let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         let request = Request::post(path)
             .header(ACCEPT, BROWSER)
@@ -28,7 +28,7 @@ impl Bench {
     }
 
     /// A stream of a live page.
-    async fn follow(&self, path: &str) -> Response<Body> {
+    pub async fn follow(&self, path: &str) -> Response<Body> {
         let mut request = Request::get(path)
             .header(ACCEPT, "text/event-stream")
             .header(AUTHORIZATION, format!("Bearer {}", self.token))

@@ -1,0 +1,114 @@
+//! The last snapshot as something to read: the host, its disks, its services, its Docker Engines.
+
+use maud::{Markup, html};
+use shared::wire::admin::Edge;
+use shared::wire::snapshot::{Disk, Docker, Host, Snapshot};
+
+use crate::http::page::parts::{Tone, notice, text, time};
+use crate::quantities::{bytes, span};
+
+/// The site, as it looked at that time.
+pub fn show(edge: &Edge, snapshot: Option<&(String, Snapshot)>, uses: bool) -> Markup {
+    html! {
+        section .card #site aria-labelledby="site-title" {
+            div .head {
+                h2 #site-title { "The site" }
+                @if uses {
+                    form method="post" action={ "/edges/" (edge.name) "/snapshot" } { button { "Take a snapshot now" } }
+                }
+            }
+            @match snapshot {
+                Some((received_at, snapshot)) => {
+                    p .muted { "As of " (time(received_at)) }
+                    (host(&snapshot.host))
+                    (disks(&snapshot.host.disks))
+                    @let silent = snapshot.agent.services.iter().filter(|health| !health.answers);
+                    @for health in silent {
+                        (notice(Tone::Problem, &html! {
+                            "Service " strong { (health.service.name) } " did not answer: "
+                            (text(health.reason.as_deref().unwrap_or("no reason is known")))
+                        }))
+                    }
+                    @for engine in &snapshot.docker { (docker(engine)) }
+                    @for problem in &snapshot.problems { (notice(Tone::Note, &html! { "Not known: " (text(problem)) })) }
+                }
+                None => p .muted { "No snapshot yet. Its agent sends one before it closes a tunnel." },
+            }
+        }
+    }
+}
+
+fn host(host: &Host) -> Markup {
+    html! {
+        dl .facts {
+            dt { "Host" } dd { (text(&host.name)) }
+            dt { "System" } dd { (text(&host.os)) ", " (text(&host.kernel)) ", " (text(&host.architecture)) }
+            dt { "Up" } dd { (span(host.uptime_s)) }
+            dt { "Processors" }
+            dd { (host.cpus) ", load " @for load in host.load { (format!("{load:.2}")) " " } }
+            dt { "Memory" }
+            dd {
+                @let used = host.memory_total.saturating_sub(host.memory_available);
+                meter max=(host.memory_total) value=(used) {}
+                " " (bytes(host.memory_available)) " of " (bytes(host.memory_total)) " free"
+            }
+            @if !host.addresses.is_empty() {
+                dt { "Addresses" }
+                dd {
+                    @for address in &host.addresses {
+                        code { (text(&address.address)) } " " span .muted { (text(&address.interface)) } " "
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn disks(disks: &[Disk]) -> Markup {
+    html! {
+        @if !disks.is_empty() {
+            div .scroll tabindex="0" role="region" aria-label="Disks" {
+                table {
+                    thead { tr { @for heading in ["Disk", "Used", "Free", "Size", "Type"] { th scope="col" { (heading) } } } }
+                    tbody {
+                        @for disk in disks {
+                            tr {
+                                th scope="row" { (text(&disk.mount)) }
+                                td { meter max=(disk.total) value=(disk.total.saturating_sub(disk.available)) {} }
+                                td { (bytes(disk.available)) } td { (bytes(disk.total)) }
+                                td { (text(&disk.file_system)) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn docker(engine: &Docker) -> Markup {
+    html! {
+        h3 { "Docker " (text(&engine.version)) " behind " (text(&engine.service)) }
+        p .muted {
+            (engine.containers.len()) " containers, " (engine.images.len()) " images, " (engine.volumes.len())
+            " volumes, " (engine.networks.len()) " networks"
+        }
+        @if !engine.containers.is_empty() {
+            div .scroll tabindex="0" role="region" aria-label="Containers" {
+                table {
+                    thead { tr { @for heading in ["Container", "Image", "State", "Ports"] { th scope="col" { (heading) } } } }
+                    tbody {
+                        @for container in &engine.containers {
+                            tr {
+                                th scope="row" { (text(&container.name)) }
+                                td { (text(&container.image)) }
+                                td { (text(&container.state)) " " span .muted { (text(&container.status)) } }
+                                td { (text(&container.ports.join(", "))) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
