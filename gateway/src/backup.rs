@@ -4,6 +4,9 @@
 //! moment, and the edges' last snapshots. **It is a secret**: who has it can stand in for the gateway. [`begin`] makes
 //! one as a stream; [`verify`] checks a file; [`restore()`] makes a data folder of it. The format is in [`mod@format`].
 //!
+//! Of the audit log a backup holds no record, but how far it came: the log of a restored gateway goes on from there, and
+//! says so, so that what was done between the backup and its restore can't be passed over in silence.
+//!
 //! Restoring is all or nothing: as long as it is not finished, a mark in the folder keeps every gateway from starting
 //! on it ([`crate::data_dir`]).
 
@@ -20,10 +23,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::stream::poll_fn;
+use shared::wire::admin::AuditHead;
 use tokio::sync::mpsc;
 
 use self::format::{Encoder, Entry};
 pub use self::restore::{RestoreError, Summary, restore, verify};
+use crate::audit::log::RESTORED;
 use crate::domain::edge::Records;
 use crate::store::{self, Store, StoreError};
 
@@ -61,9 +66,10 @@ pub enum BackupError {
 pub async fn begin(
     store: Arc<dyn Store>,
     data_dir: PathBuf,
+    audit: AuditHead,
 ) -> Result<impl Stream<Item = Result<Bytes, BackupError>> + Send + use<>, BackupError> {
     let reader = Arc::clone(&store);
-    let read = move || Ok::<_, BackupError>((files(&data_dir)?, reader.load()?));
+    let read = move || Ok::<_, BackupError>((files(&data_dir, audit)?, reader.load()?));
     let (files, records) =
         tokio::task::spawn_blocking(read).await.map_err(|_| BackupError::ShuttingDown)??;
     let (chunks, mut taken) = mpsc::channel(CHUNKS_AHEAD);
@@ -113,18 +119,22 @@ async fn pass_on(encoder: &mut Encoder, chunks: &Chunks) -> bool {
     encoder.ready() < CHUNK || chunks.send(Ok(encoder.take())).await.is_ok()
 }
 
-/// The plain files of the data folder: those at its top, without hidden ones and the lock.
-fn files(data_dir: &Path) -> Result<Vec<Entry>, BackupError> {
+/// The plain files of the data folder: those at its top, without hidden ones and the lock. And how far its audit log came.
+fn files(data_dir: &Path, audit: AuditHead) -> Result<Vec<Entry>, BackupError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| BackupError::File { path, source }
     };
-    let mut files = Vec::new();
+    let place = serde_json::to_vec(&audit).expect("a number and a string have no failing serializer");
+    let mut files = vec![Entry::File { name: RESTORED.to_owned(), content: place }];
     for entry in fs::read_dir(data_dir).map_err(failed(data_dir))? {
         let entry = entry.map_err(failed(data_dir))?;
         let path = entry.path();
         let metadata = entry.metadata().map_err(failed(&path))?;
         let Ok(name) = entry.file_name().into_string() else { continue };
+        if name == RESTORED {
+            continue;
+        }
         if metadata.is_file() && metadata.len() <= MAX_FILE && format::is_file_name(&name) {
             files.push(Entry::File { name, content: fs::read(&path).map_err(failed(&path))? });
         }

@@ -178,7 +178,7 @@ impl Entry {
     }
 
     /// What it says so far.
-    pub(super) fn record(&self) -> &AuditRecord {
+    pub(crate) fn record(&self) -> &AuditRecord {
         &self.record
     }
 

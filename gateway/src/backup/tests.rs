@@ -47,7 +47,8 @@ async fn gateway() -> (TempDir, SledStore) {
 const SUMMARY: Summary = Summary { edges: 3, users: 1, tokens: 2, ssh_keys: 2, snapshots: 2, files: 2 };
 
 async fn backup(dir: &TempDir, store: &SledStore) -> Vec<u8> {
-    let stream = begin(Arc::new(store.clone()), dir.path().to_owned()).await.expect("begins");
+    let stream =
+        begin(Arc::new(store.clone()), dir.path().to_owned(), AuditHead::default()).await.expect("begins");
     let chunks: Vec<Bytes> = stream.try_collect().await.expect("no error on the way");
     chunks.concat()
 }
@@ -110,7 +111,9 @@ async fn a_backup_comes_back_as_it_was() {
 #[tokio::test]
 async fn a_backup_shows_one_moment_of_a_gateway_that_goes_on() {
     let (dir, store) = gateway().await;
-    let mut stream = Box::pin(begin(Arc::new(store.clone()), dir.path().to_owned()).await.expect("begins"));
+    let mut stream = Box::pin(
+        begin(Arc::new(store.clone()), dir.path().to_owned(), AuditHead::default()).await.expect("begins"),
+    );
     store
         .commit(vec![Change::DeleteEdge(edge(1).endpoint), Change::PutEdge(edge(4))])
         .await
@@ -131,7 +134,8 @@ async fn a_large_backup_takes_many_chunks_and_comes_back() {
     let large = |number| EdgeRecord { tags: vec!["x".repeat(4000)], ..edge(number) };
     store.commit((0..600).map(|number| Change::PutEdge(large(number))).collect()).await.expect("written");
     store.put_snapshot(edge(7).endpoint, snapshot(1_000_000)).await.expect("written");
-    let stream = begin(Arc::new(store.clone()), dir.path().to_owned()).await.expect("begins");
+    let stream =
+        begin(Arc::new(store.clone()), dir.path().to_owned(), AuditHead::default()).await.expect("begins");
     let chunks: Vec<Bytes> = stream.try_collect().await.expect("no error on the way");
     assert!(chunks.len() > 20, "{} chunks", chunks.len());
     let place = Place::with(&chunks.concat());
@@ -145,7 +149,10 @@ async fn a_large_backup_takes_many_chunks_and_comes_back() {
 async fn a_store_that_can_not_be_read_fails_before_the_stream_begins() {
     let (dir, store) = gateway().await;
     store.close().await;
-    let error = begin(Arc::new(store), dir.path().to_owned()).await.map(drop).expect_err("closed");
+    let error = begin(Arc::new(store), dir.path().to_owned(), AuditHead::default())
+        .await
+        .map(drop)
+        .expect_err("closed");
     assert!(matches!(error, BackupError::Store(StoreError::Closed)), "{error}");
 }
 

@@ -33,6 +33,8 @@ pub struct Noted {
     pub edge: Option<EdgeName>,
     /// More, for people; never a secret.
     pub detail: String,
+    /// Which problem a page tells in words of its own.
+    pub code: Option<Code>,
 }
 
 impl Noted {
@@ -153,30 +155,42 @@ impl Recording {
             entry = entry.edge(edge);
         }
         let promise = self.promise.take();
-        match (problem::code_of(&response), promise) {
+        let told = noted.code.map(|code| (code.status(), code.name().to_owned()));
+        match (told.or_else(|| self.problem(&response)), promise) {
             (None, None) => {}
             (None, Some(promise)) => {
                 if let Err(error) = promise.keep(entry).await {
                     return not_recorded(error).into_response();
                 }
             }
-            (Some(code), promise) => self.went_wrong(entry, code, promise),
+            (Some((status, code)), promise) => self.went_wrong(entry, status, &code, promise),
         }
         response
     }
 
-    fn went_wrong(&self, entry: Entry, code: Code, promise: Option<Promise>) {
-        let refused = code.status().is_client_error();
+    /// What is wrong, if something is. The page tells problems in words of its own, of which the status is left; what a
+    /// service answers is none of ours.
+    fn problem(&self, response: &Response) -> Option<(StatusCode, String)> {
+        if let Some(code) = problem::code_of(response) {
+            return Some((code.status(), code.name().to_owned()));
+        }
+        let status = response.status();
+        let wrong = status.is_client_error() || status.is_server_error();
+        let ours = self.audited != Audited::ByHandler;
+        (wrong && ours).then(|| (status, format!("http-{}", status.as_u16())))
+    }
+
+    fn went_wrong(&self, entry: Entry, status: StatusCode, code: &str, promise: Option<Promise>) {
+        let refused = status.is_client_error();
         match (self.audited, promise) {
-            (Audited::Refusals, _) if !is_about_rights(code.status()) => {}
-            (Audited::Refusals | Audited::ByHandler, _) if refused => {
-                self.audit.refused(entry.refused(code.name()))
-            }
-            (Audited::Refusals | Audited::ByHandler, _) => self.audit.refused(entry.failed(code.name())),
-            (Audited::Always, _) if refused => self.audit.refused(entry.refused(code.name())),
+            (Audited::Refusals, _) if !is_about_rights(status) => {}
+            (Audited::Refusals | Audited::ByHandler, _) if !refused => self.audit.refused(entry.failed(code)),
             // Perhaps it was done in part: nothing of that is counted away.
-            (Audited::Always, Some(promise)) => promise.keep_later(entry.failed(code.name())),
-            (Audited::Always, None) => self.audit.note(entry.failed(code.name())),
+            (Audited::Always, Some(promise)) if !refused => promise.keep_later(entry.failed(code)),
+            (Audited::Always, None) if !refused => self.audit.note(entry.failed(code)),
+            (Audited::Refusals | Audited::ByHandler | Audited::Always, _) => {
+                self.audit.refused(entry.refused(code));
+            }
         }
     }
 }

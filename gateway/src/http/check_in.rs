@@ -63,7 +63,7 @@ pub async fn check_in(
         Err(refusal) => {
             // Whose key it was is worth knowing in the audit log: it may be somebody who found a join token.
             let edge = state.tunnels.edge_of_key(key).await;
-            let noted = Noted { actor: edge.as_ref().map(agent), edge, detail: String::new() };
+            let noted = Noted { actor: edge.as_ref().map(agent), edge, ..Noted::default() };
             (Extension(noted), Problem::from(refusal)).into_response()
         }
     })

@@ -1,6 +1,7 @@
 //! End-to-end tests of Tidegate on real processes, one story a file. They need the two binaries
 //! (`cargo build -p gateway -p edge-agent`) and, some of them, programs of Debian, which they name when one is missing.
 
+mod audit;
 mod breaks;
 mod browse;
 mod bulk;

@@ -1,6 +1,7 @@
 //! An operator with nothing but stock OpenSSH: it logs in to the gateway with a key or a token, and reaches services of
 //! edges through it as if the gateway were a jump host. The gateway's `tidegate` program is not on this operator's machine.
 
+mod audited;
 mod configured;
 mod life;
 mod refusals;

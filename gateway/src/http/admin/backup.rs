@@ -14,7 +14,7 @@ use crate::http::problem::{Code, Problem, Result};
 /// `GET /backup`. A secret: who has it can stand in for the gateway. Where it breaks off, the connection does too, so
 /// that a client does not take a part for the whole.
 pub(super) async fn download(State(state): State<Arc<ApiState>>) -> Result<Response> {
-    let chunks = backup::begin(Arc::clone(&state.store), state.data_dir.clone()).await?;
+    let chunks = backup::begin(Arc::clone(&state.store), state.data_dir.clone(), state.audit.head()).await?;
     let headers = [
         (CONTENT_TYPE, "application/octet-stream"),
         (CONTENT_DISPOSITION, "attachment; filename=\"tidegate.backup\""),

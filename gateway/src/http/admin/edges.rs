@@ -16,6 +16,7 @@ use shared::join_token::JoinToken;
 use shared::wire::admin::{self, EdgeSort, MAX_BULK, SortOrder};
 
 use crate::access::Operator;
+use crate::audit::Entry;
 use crate::http::ApiState;
 use crate::http::audited::Noted;
 use crate::http::body::{Json, Path};
@@ -122,6 +123,11 @@ impl MadeFor<'_> {
             refused(name.as_str(), Code::EdgeNameTaken, error.to_string())
         });
         answer.refused.extend(taken);
+        for edge in &created {
+            // The request itself is recorded when it is answered; these say which edges it made.
+            let entry = Entry::new(operator.into(), "edge.create").from(self.peer.address).edge(&edge.name);
+            self.state.audit.note(entry.detail("one of many"));
+        }
         answer.created = created.into_iter().map(|edge| self.enrolled(edge, &EdgeId::random())).collect();
         Ok(answer)
     }
@@ -155,7 +161,8 @@ pub(super) async fn create_many(
     Json(new): Json<admin::CreateEdges>,
 ) -> Result<Response> {
     let answer = MadeFor { state: &state, peer, arrival: &arrival }.enrol_many(&operator, new).await?;
-    Ok(([NO_STORE], axum::Json(answer)).into_response())
+    let noted = Extension(Noted::detail(format!("{} edges", answer.created.len())));
+    Ok((noted, [NO_STORE], axum::Json(answer)).into_response())
 }
 
 fn refused(name: &str, code: Code, detail: impl Into<String>) -> admin::EdgeRefused {
