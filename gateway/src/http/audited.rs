@@ -114,9 +114,10 @@ impl Asked {
     }
 }
 
-/// A stranger who asked for a path or a method that does not exist.
-pub fn refused_stranger(audit: &Audit, peer: Peer, problem: &Problem) {
-    audit.refused(Entry::new(stranger(), "api.unknown").from(peer.address).refused(problem.code().name()));
+/// Refused before any operation was found, to whoever it may be.
+pub fn refused_stranger(audit: &Audit, action: &str, peer: Option<Peer>, problem: &Problem) {
+    let entry = Entry::new(stranger(), action).refused(problem.code().name());
+    audit.refused(peer.map_or(entry.clone(), |peer| entry.from(peer.address)));
 }
 
 /// An operation under way.

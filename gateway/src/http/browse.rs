@@ -38,6 +38,7 @@ use shared::id::{EdgeName, ServiceName};
 use shared::secret::Secret;
 
 use super::ApiState;
+use super::audited::refused_stranger;
 use super::body::Path;
 use super::operation::{Needs, Operation, every, get};
 use super::origin::{self, OwnOrigin};
@@ -89,9 +90,9 @@ pub fn operations() -> Vec<Operation> {
     vec![
         get("service.open", OPEN, Edge(Role::Operator), open, "Opens a service in the browser").answers_nothing(303),
         every("service.sandbox", ROOT, Nothing, sandboxed, "A service in a sandbox, its root")
-            .fails(&OPENING).fails(&FAILS),
+            .audited_by_handler().fails(&OPENING).fails(&FAILS),
         every("service.sandbox", BELOW, Nothing, sandboxed, "A service in a sandbox")
-            .fails(&OPENING).fails(&FAILS),
+            .audited_by_handler().fails(&OPENING).fails(&FAILS),
     ]
 }
 
@@ -100,10 +101,13 @@ pub async fn dispatch(State(state): State<Arc<ApiState>>, request: Request, next
     let asked = host(&request).and_then(|host| state.public.service_label(host).map(str::to_owned));
     let Some(label) = asked else { return next.run(request).await };
     let wants_page = asks_for_html(request.headers());
+    let peer = request.extensions().get().copied();
     match serve(&state, &label, request).await {
         Ok(answer) => answer,
-        Err(problem) if wants_page => refusal::page(problem),
-        Err(problem) => problem.into_response(),
+        Err(problem) => {
+            refused_stranger(&state.audit, "service.browse", peer, &problem);
+            if wants_page { refusal::page(problem) } else { problem.into_response() }
+        }
     }
 }
 

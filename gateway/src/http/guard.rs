@@ -58,7 +58,7 @@ pub async fn unknown_path(State(state): State<Arc<ApiState>>, peer: Peer, reques
     match authenticate(&state, &Shown::of(&request)) {
         Ok(_) => not_found().await,
         Err(problem) => {
-            refused_stranger(&state.audit, peer, &problem);
+            refused_stranger(&state.audit, "api.unknown", Some(peer), &problem);
             problem
         }
     }
@@ -69,7 +69,7 @@ pub async fn unknown_method(State(state): State<Arc<ApiState>>, peer: Peer, requ
     if request.uri().path().starts_with("/api/v1/")
         && let Err(problem) = authenticate(&state, &Shown::of(&request))
     {
-        refused_stranger(&state.audit, peer, &problem);
+        refused_stranger(&state.audit, "api.unknown", Some(peer), &problem);
         return problem;
     }
     method_not_allowed(request.method().clone()).await

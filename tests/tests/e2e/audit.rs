@@ -259,7 +259,8 @@ async fn an_export_proves_itself_and_a_changed_log_is_found_out() {
     let mut python = tests::tool::command("python3", "python3");
     python.arg(script).arg(&file).arg(&place);
     assert!(run(python).await.ok().stdout.contains(&place));
-    let rest = run(gateway.cli(&["audit", "export", "-", "--after", &verdict.head.seq.to_string()])).await.ok();
+    let rest =
+        run(gateway.cli(&["audit", "export", "-", "--after", &verdict.head.seq.to_string()])).await.ok();
     let first: AuditRecord =
         serde_json::from_str(rest.stdout.lines().next().expect("the export itself")).expect("a record");
     assert_eq!((first.seq, first.action.as_str()), (verdict.head.seq + 1, "audit.export"));

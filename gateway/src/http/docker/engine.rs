@@ -18,12 +18,14 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use shared::engine::EngineContainer;
 use shared::id::{EdgeName, ServiceName};
+use shared::wire::admin::AuditVia;
 use shared::wire::snapshot::Container;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::access::Operator;
+use crate::audit::Entry;
 use crate::http::ApiState;
 use crate::http::problem::{Code, Problem, Result};
 use crate::http::until::Until;
@@ -129,7 +131,12 @@ impl Engine {
         service: ServiceName,
     ) -> Result<Self> {
         let stream = state.tunnels.open(edge, &service, &operator.name).await?;
-        Self::over(Until::ended(stream.into_io(), operator, &state.access), service).await
+        let entry =
+            Entry::new(operator.into(), "service.docker").edge(edge).service(&service).via(AuditVia::Proxy);
+        state.audit.used(entry.clone());
+        let audit = state.audit.clone();
+        let io = stream.into_io_then(move |end| audit.carried(&entry, end.sent, end.received));
+        Self::over(Until::ended(io, operator, &state.access), service).await
     }
 
     /// Speaks over `io`.
