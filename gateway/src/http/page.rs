@@ -59,8 +59,8 @@ pub fn operations() -> Vec<Row> {
     const ACT: &str = "/edges/{edge}/containers/{container}/{act}";
     vec![
         get("page.asset", "/assets/{name}", Nothing, assets::serve, "Style sheet, script and logo of the page"),
-        get("page.set-up", "/set-up", Nothing, door::ask_set_up, "Page: the first run"),
-        post("page.set-up.send", "/set-up", Nothing, door::set_up, "Makes the first user, and signs them in")
+        get("page.set-up", "/setup", Nothing, door::ask_set_up, "Page: the first run"),
+        post("page.set-up.send", "/setup", Nothing, door::set_up, "Makes the first user, and signs them in")
             .audited_as("setup.first-user"),
         get("page.sign-in", "/sign-in", Nothing, door::ask_sign_in, "Page: signing in"),
         post("page.sign-in.send", "/sign-in", Nothing, door::sign_in, "Signs a browser in")

@@ -52,7 +52,7 @@ pub struct Next {
     next: String,
 }
 
-/// `GET /set-up`.
+/// `GET /setup`.
 pub async fn ask_set_up(State(state): State<Arc<ApiState>>, visit: Visit) -> Response {
     if state.access.set_up_code().is_none() {
         return redirect("/sign-in");
@@ -60,7 +60,7 @@ pub async fn ask_set_up(State(state): State<Arc<ApiState>>, visit: Visit) -> Res
     show_set_up(&visit, &SetUp::default(), &Wrong::default())
 }
 
-/// `POST /set-up`.
+/// `POST /setup`.
 pub async fn set_up(
     State(state): State<Arc<ApiState>>,
     peer: Peer,
@@ -98,7 +98,7 @@ pub async fn ask_sign_in(
     Query(Next { next }): Query<Next>,
 ) -> Response {
     if state.access.set_up_code().is_some() {
-        return redirect("/set-up");
+        return redirect("/setup");
     }
     show_sign_in(&visit, &SignIn { next, ..SignIn::default() }, &Wrong::default())
 }
@@ -199,7 +199,7 @@ fn show_set_up(visit: &Visit, form: &SetUp, wrong: &Wrong) -> Response {
             h1 { "Set up this gateway" }
             p { "Make the first user, who may do everything. The gateway's log has shown the set-up code at its start." }
             (wrong.show())
-            form .form method="post" action="/set-up" {
+            form .form method="post" action="/setup" {
                 (Field::new(Kind::Text, "code", "Set-up code").value(&form.code).required().first()
                     .hint("Like 1A2B-3C4D-5E6F-7G8H").show(wrong))
                 (Field::new(Kind::Text, "name", "Your name").value(&form.name).required().autocomplete("username")

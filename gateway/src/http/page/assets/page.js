@@ -24,19 +24,19 @@ const tellTimes = () => each(document, "time[datetime]", tellTime);
 // Copying.
 
 const copy = async (button) => {
-  const text = document.getElementById(button.dataset.copy).textContent;
+  const element = document.getElementById(button.dataset.copy);
+  let said = "Copied";
   try {
-    await navigator.clipboard.writeText(text);
+    await navigator.clipboard.writeText(element.textContent);
   } catch {
-    // Plain HTTP has no clipboard: select the text, so that the keyboard can copy it.
-    getSelection().selectAllChildren(document.getElementById(button.dataset.copy));
-    announce("Selected; press Ctrl+C to copy");
-    return;
+    // Plain HTTP has no clipboard, and somebody may have said no: the text is selected, so that the keyboard can copy it.
+    getSelection().selectAllChildren(element);
+    said = "Selected: press Ctrl+C";
   }
   const label = button.firstChild;
-  label.data = "Copied";
-  announce("Copied");
-  setTimeout(() => { label.data = "Copy"; }, 2000);
+  label.data = said;
+  announce(said);
+  setTimeout(() => { label.data = "Copy"; }, 3000);
 };
 
 // Confirmation: the page that asks, in a dialog. Where that fails, the link leads to the page itself.

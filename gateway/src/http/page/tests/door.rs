@@ -12,7 +12,7 @@ async fn bench_with_user() -> Bench {
     let code = bench.access.set_up_code().expect("nobody is there");
     let fields =
         [("code", code.expose().as_str()), ("name", "ada"), ("password", PASSWORD), ("again", PASSWORD)];
-    let answer = bench.browse("", "/set-up", ours(&fields)).await;
+    let answer = bench.browse("", "/setup", ours(&fields)).await;
     assert_eq!(answer.redirect().0, "/");
     bench
 }
@@ -25,14 +25,14 @@ async fn sign_in(bench: &Bench, fields: &[(&str, &str)]) -> Answer {
 async fn first_run_makes_a_user_for_who_has_the_code_and_signs_them_in() {
     let bench = Bench::new().await;
     assert_eq!(bench.browse("", "/", None).await.redirect().0, "/sign-in");
-    assert_eq!(bench.browse("", "/sign-in", None).await.redirect().0, "/set-up");
-    let asked = bench.browse("", "/set-up", None).await;
-    assert!(asked.page().contains("name=\"code\"") && asked.page().contains("action=\"/set-up\""));
+    assert_eq!(bench.browse("", "/sign-in", None).await.redirect().0, "/setup");
+    let asked = bench.browse("", "/setup", None).await;
+    assert!(asked.page().contains("name=\"code\"") && asked.page().contains("action=\"/setup\""));
     assert!(!asked.page().contains("aria-label=\"Sections\""), "nobody is signed in");
 
     let wrong =
         [("code", "0000-0000-0000-0000"), ("name", "ada"), ("password", PASSWORD), ("again", PASSWORD)];
-    let refused = bench.browse("", "/set-up", ours(&wrong)).await;
+    let refused = bench.browse("", "/setup", ours(&wrong)).await;
     assert_eq!(refused.status, StatusCode::FORBIDDEN);
     let html = refused.page();
     assert!(
@@ -48,16 +48,16 @@ async fn first_run_makes_a_user_for_who_has_the_code_and_signs_them_in() {
         ("ada", "short", "short", 422),
     ] {
         let fields = [("code", code), ("name", name), ("password", password), ("again", again)];
-        let answer = bench.browse("", "/set-up", ours(&fields)).await;
+        let answer = bench.browse("", "/setup", ours(&fields)).await;
         assert_eq!(answer.status.as_u16(), status, "{name} {password}");
         assert!(answer.page().contains("role=\"alert\""));
     }
 
     let right = [("code", code), ("name", "ada"), ("password", PASSWORD), ("again", PASSWORD)];
-    let foreign = bench.browse("", "/set-up", Some(Sent(&right, false))).await;
+    let foreign = bench.browse("", "/setup", Some(Sent(&right, false))).await;
     assert_eq!(foreign.status, StatusCode::FORBIDDEN);
     assert!(foreign.page().contains("data-problem=\"cross-origin\""));
-    let done = bench.browse("", "/set-up", ours(&right)).await;
+    let done = bench.browse("", "/setup", ours(&right)).await;
     let (path, cookies) = done.redirect();
     assert_eq!(path, "/");
     let first = bench.browse(&cookies, path, None).await;
@@ -68,8 +68,8 @@ async fn first_run_makes_a_user_for_who_has_the_code_and_signs_them_in() {
             .is_ok_and(|cookie| cookie.starts_with("tidegate-flash=;") && cookie.contains("Max-Age=0"))
     });
     assert!(gone, "a word is said once");
-    assert_eq!(bench.browse("", "/set-up", None).await.redirect().0, "/sign-in");
-    assert_eq!(bench.browse("", "/set-up", ours(&right)).await.redirect().0, "/sign-in");
+    assert_eq!(bench.browse("", "/setup", None).await.redirect().0, "/sign-in");
+    assert_eq!(bench.browse("", "/setup", ours(&right)).await.redirect().0, "/sign-in");
 }
 
 #[tokio::test]
