@@ -13,9 +13,12 @@ pub mod edge;
 pub mod events;
 pub mod exit;
 pub mod healthcheck;
+pub mod login;
 pub mod manuals;
 pub mod offer;
 pub mod output;
+pub mod password;
+pub mod people;
 pub mod progress;
 pub mod settings;
 mod snapshot;
@@ -25,6 +28,7 @@ pub mod status;
 pub mod token;
 pub mod transport;
 pub mod units;
+pub mod user;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -42,6 +46,7 @@ use edge::EdgeArgs;
 use events::EventsArgs;
 use exit::{CliError, Exit, complain};
 use healthcheck::healthcheck;
+use login::{LoginArgs, LogoutArgs, WhoamiArgs};
 use manuals::{CompletionsArgs, ManArgs};
 use output::print_own;
 use settings::SettingsArgs;
@@ -49,6 +54,7 @@ use ssh_config::SshConfigArgs;
 use ssh_key::SshKeyArgs;
 use status::StatusArgs;
 use token::TokenArgs;
+use user::UserArgs;
 
 /// SSH reverse tunnels on demand, to machines that nothing can reach.
 #[derive(Debug, Parser)]
@@ -72,6 +78,12 @@ enum Command {
         #[command(flatten)]
         serve: ServeArgs,
     },
+    /// Log in to a gateway: keep a token that ends by itself, for the commands after it
+    Login(LoginArgs),
+    /// Revoke and forget the token of a login
+    Logout(LogoutArgs),
+    /// Show who you are to the gateway, and what you may
+    Whoami(WhoamiArgs),
     /// Show how the gateway is: edges by status, what is open, its parts
     Status(StatusArgs),
     /// Say what is wrong with this set-up, and how to mend it
@@ -82,6 +94,8 @@ enum Command {
     Connect(ConnectArgs),
     /// Print what happens to edges, while it happens
     Events(EventsArgs),
+    /// Make, change and delete users
+    User(UserArgs),
     /// Make, list and revoke tokens of the admin API
     Token(TokenArgs),
     /// Add, list and remove operators' SSH keys
@@ -128,6 +142,10 @@ pub fn run() -> ExitCode {
             // Containers know 0 and 1; other codes are reserved there.
             if operate(healthcheck(&config, ready)) == Exit::Ok { Exit::Ok } else { Exit::Failure }
         }),
+        Command::Login(args) => operate(args.run()),
+        Command::Logout(args) => operate(args.run()),
+        Command::Whoami(args) => operate(args.run()),
+        Command::User(args) => operate(args.run()),
         Command::Status(args) => operate(args.run()),
         Command::Doctor(args) => operate(args.run()),
         Command::Events(args) => operate(args.run()),
@@ -151,7 +169,11 @@ impl Command {
         match self {
             Self::Serve(args) | Self::CheckConfig(args) | Self::Healthcheck { serve: args, .. } => Some(args),
             Self::Doctor(args) => Some(&mut args.serve),
-            Self::Status(_)
+            Self::Login(_)
+            | Self::Logout(_)
+            | Self::Whoami(_)
+            | Self::User(_)
+            | Self::Status(_)
             | Self::Edge(_)
             | Self::Events(_)
             | Self::Connect(_)
@@ -272,6 +294,22 @@ mod tests {
             "settings set --interval 10 --idle-timeout 60 --hold 0",
             "connect shop-17/db --listen 127.0.0.1:5432",
             "connect shop-17/ssh --stdio",
+            "login gate.example.com --user ada --expires 8h --tls-fingerprint sha256//x",
+            "logout",
+            "logout https://gate.example.com:9000 -o json",
+            "whoami",
+            "user add ada --role operator --tag berlin --tag paris",
+            "user add ci --role viewer --no-password",
+            "user list -o json",
+            "user set-role ada admin",
+            "user set-tags ada --tag berlin",
+            "user set-tags ada --all",
+            "user passwd",
+            "user passwd ada --password-file new",
+            "user delete ada --yes",
+            "token create deploy --role operator --tag berlin --expires 30d",
+            "ssh-key add --user ada",
+            "ssh-key add --user nobody",
             "status",
             "events --follow",
             "events --edge shop-17 --until tunnel-opened -o json",
@@ -303,6 +341,11 @@ mod tests {
             "edge set shop-17 --interval soon",
             "completions tcsh",
             "events",
+            "login",
+            "user add ada",
+            "user set-tags ada",
+            "user set-tags ada --tag berlin --all",
+            "user add ada --role king",
             "audit list --since yesterday",
             "audit verify --data-dir d --file f",
             "events --follow --until online",

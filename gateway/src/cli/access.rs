@@ -1,9 +1,10 @@
-//! How a command of the operator's side reaches its gateway: URL, API token, fingerprint.
+//! How a command of the operator's side reaches its gateway: URL, API token, fingerprint; given, or kept by a login.
 //!
-//! The rule: the API token comes from the environment or a file, never from a flag, which every user of the machine
-//! could read; and over plain HTTP it goes to this machine only.
+//! The rule: the API token comes from the environment, a file or a login, never from a flag, which every user of the
+//! machine could read; over plain HTTP it goes to this machine only; and what a login keeps goes to its own gateway.
 
 use std::net::IpAddr;
+use std::time::SystemTime;
 
 use clap::Args;
 use http::Uri;
@@ -15,6 +16,7 @@ use shared::tls;
 
 use super::client::Client;
 use super::exit::CliError;
+use super::login::saved::Saved;
 use super::output::Format;
 
 /// The gateway of the same machine.
@@ -32,14 +34,24 @@ pub struct How {
 
 /// Where to ask, and how to know the gateway.
 #[derive(Args, Clone, Debug, Default)]
-#[command(after_help = "The API token comes from --token-file or the environment variable TIDEGATE_TOKEN.")]
+#[command(
+    after_help = "The API token comes from `tidegate login`, unless --token-file or the environment variable \
+    TIDEGATE_TOKEN gives another."
+)]
 pub struct Access {
-    /// The gateway, such as https://gate.example.com:9000 [default: https://127.0.0.1:9000]
+    /// The gateway, such as https://gate.example.com:9000 [default: the one of the last login, else https://127.0.0.1:9000]
     #[arg(long, env = "TIDEGATE_URL")]
     url: Option<String>,
     /// File with the API token; goes before TIDEGATE_TOKEN
     #[arg(long, env = "TIDEGATE_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<String>,
+    #[command(flatten)]
+    trust: Trust,
+}
+
+/// How to know a gateway.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Trust {
     /// Fingerprint of the gateway's TLS key, as its log shows it on start; without one its certificate must verify
     #[arg(long, env = "TIDEGATE_TLS_FINGERPRINT", value_name = "sha256//...", value_delimiter = ',')]
     tls_fingerprint: Vec<String>,
@@ -48,30 +60,70 @@ pub struct Access {
     ca_file: Option<String>,
 }
 
+/// What is known of the gateway to ask.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Where it is; `None` where nobody said so.
+    pub target: Option<Target>,
+    /// Keys that it may show; empty where its certificate must verify.
+    pub pins: Vec<TlsFingerprint>,
+    /// What to ask it with, good or not.
+    pub token: Option<Secret<String>>,
+}
+
 impl Access {
     /// The client for it, with its token.
     pub fn client(&self) -> Result<Client, CliError> {
-        let token = self.token()?;
-        let pins = self.pins()?;
-        self.connection(self.target_or(DEFAULT_URL)?, &pins, Some(&token))
+        let Known { target, pins, token } = self.known()?;
+        let Some(token) = token else {
+            let hint = "no API token is given: log in with `tidegate login URL`, set TIDEGATE_TOKEN, or name a file with \
+                        --token-file or TIDEGATE_TOKEN_FILE (`tidegate serve --bootstrap-token-file` makes the first one)";
+            return Err(CliError::Configuration(hint.to_owned()));
+        };
+        let target = target.map_or_else(|| Target::parse(DEFAULT_URL), Ok)?;
+        self.trust.client(target, &pins, Some(&token))
     }
 
-    /// The client for this gateway, known by these keys; with a token where there is one.
-    pub fn client_for(&self, target: Target, pins: &[TlsFingerprint]) -> Result<Client, CliError> {
-        let token = if self.has_token() { Some(self.token()?) } else { None };
-        self.connection(target, pins, token.as_ref())
+    /// How to know a gateway, beside its pins.
+    pub fn trust(&self) -> &Trust {
+        &self.trust
     }
 
-    /// The gateway that is named, else this one.
-    pub fn target_or(&self, default: &str) -> Result<Target, CliError> {
-        Target::parse(self.given_url().unwrap_or(default))
+    /// All of it: what is given, else what a login kept.
+    pub fn known(&self) -> Result<Known, CliError> {
+        let given = self.url.as_deref().filter(|url| !url.is_empty()).map(Target::parse).transpose()?;
+        let (mut pins, token) = (self.trust.pins()?, self.given_token()?);
+        if token.is_some() && (given.is_none() || !pins.is_empty()) {
+            return Ok(Known { target: given, pins, token });
+        }
+        let saved = Saved::load()?;
+        let url = given.as_ref().map(Target::url).or_else(|| saved.current().map(str::to_owned));
+        let login = url.as_ref().and_then(|url| saved.at(url)).cloned();
+        let (Some(url), Some(login)) = (url, login) else { return Ok(Known { target: given, pins, token }) };
+        if pins.is_empty() {
+            pins.extend(login.tls_fingerprint);
+        }
+        if token.is_none() && login.is_over(SystemTime::now()) {
+            return Err(CliError::Refused(format!(
+                "your login at {url} has ended: `tidegate login {url}` begins another"
+            )));
+        }
+        Ok(Known { target: Some(Target::parse(&url)?), pins, token: token.or(Some(login.token)) })
     }
 
-    /// Whether one is named.
-    pub fn names_a_gateway(&self) -> bool {
-        self.given_url().is_some()
+    /// A variable that is set to nothing counts as not given: compose files set such.
+    fn given_token(&self) -> Result<Option<Secret<String>>, CliError> {
+        let text = match self.token_file.as_deref().filter(|file| !file.is_empty()) {
+            Some(file) => std::fs::read_to_string(file).map_err(|error| {
+                CliError::Configuration(format!("can't read the API token from {file}: {error}"))
+            })?,
+            None => std::env::var("TIDEGATE_TOKEN").unwrap_or_default(),
+        };
+        Ok(Some(text.trim()).filter(|text| !text.is_empty()).map(Secret::from))
     }
+}
 
+impl Trust {
     /// Keys that the gateway may show.
     pub fn pins(&self) -> Result<Vec<TlsFingerprint>, CliError> {
         let given = self.tls_fingerprint.iter().filter(|text| !text.is_empty());
@@ -79,13 +131,8 @@ impl Access {
         pins.map_err(|error| CliError::Configuration(format!("TIDEGATE_TLS_FINGERPRINT: {error}")))
     }
 
-    /// Whether a token is given, good or not.
-    pub fn has_token(&self) -> bool {
-        self.given_token_file().is_some()
-            || std::env::var("TIDEGATE_TOKEN").is_ok_and(|token| !token.trim().is_empty())
-    }
-
-    fn connection(
+    /// A client for this gateway, known by these keys, or by its certificate where there are none.
+    pub fn client(
         &self,
         target: Target,
         pins: &[TlsFingerprint],
@@ -100,30 +147,6 @@ impl Access {
             None
         };
         Client::new(target, tls, token, Dialer::from_environment())
-    }
-
-    /// A variable that is set to nothing counts as not given: compose files set such.
-    fn given_url(&self) -> Option<&str> {
-        self.url.as_deref().filter(|url| !url.is_empty())
-    }
-
-    fn given_token_file(&self) -> Option<&str> {
-        self.token_file.as_deref().filter(|file| !file.is_empty())
-    }
-
-    fn token(&self) -> Result<Secret<String>, CliError> {
-        let text = match self.given_token_file() {
-            Some(file) => std::fs::read_to_string(file).map_err(|error| {
-                CliError::Configuration(format!("can't read the API token from {file}: {error}"))
-            })?,
-            None => std::env::var("TIDEGATE_TOKEN").unwrap_or_default(),
-        };
-        if text.trim().is_empty() {
-            let hint = "no API token is given: set TIDEGATE_TOKEN, or name its file with --token-file or \
-                        TIDEGATE_TOKEN_FILE (`tidegate serve --bootstrap-token-file` makes the first one)";
-            return Err(CliError::Configuration(hint.to_owned()));
-        }
-        Ok(Secret::new(text.trim().to_owned()))
     }
 }
 
@@ -162,6 +185,11 @@ impl Target {
         Ok(Self { secure, address: HostPort { host, port }, authority: authority.to_string() })
     }
 
+    /// As a URL in one spelling, with its port.
+    pub fn url(&self) -> String {
+        format!("{}://{}", if self.secure { "https" } else { "http" }, self.address)
+    }
+
     /// A token and what is done with it must not cross a network in the clear.
     fn check_plain(&self, pins: &[TlsFingerprint]) -> Result<(), CliError> {
         let host = &self.address.host;
@@ -183,7 +211,7 @@ mod tests {
     use super::*;
 
     fn access(url: &str) -> Access {
-        Access { url: Some(url.into()), token_file: None, tls_fingerprint: vec![], ca_file: None }
+        Access { url: Some(url.into()), ..Access::default() }
     }
 
     #[test]
@@ -209,7 +237,8 @@ mod tests {
         let error = with_token("http://192.0.2.1:9000").client().expect_err("not this machine");
         assert!(error.to_string().contains("https://"), "{error}");
         let pin = TlsFingerprint::from_bytes([1; 32]).to_string();
-        let pinned = Access { tls_fingerprint: vec![pin], ..with_token("http://127.0.0.1:9000") };
+        let trust = Trust { tls_fingerprint: vec![pin], ca_file: None };
+        let pinned = Access { trust, ..with_token("http://127.0.0.1:9000") };
         assert!(pinned.client().is_err(), "a pin means nothing without TLS");
     }
 }

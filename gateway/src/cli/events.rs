@@ -17,7 +17,6 @@ use shared::wire::admin::{EdgeEvent, Event, RESYNC};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::access::How;
-use super::client::Client;
 use super::exit::{CliError, complain};
 use super::output::{Format, print_own, print_text};
 use stream::{Message, Parser};

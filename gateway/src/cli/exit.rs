@@ -47,6 +47,9 @@ pub enum CliError {
     /// The gateway is not the one that was pinned, or its certificate is not trusted.
     #[error("{0}")]
     Distrusted(String),
+    /// What one came with counts no more.
+    #[error("{0}")]
+    Refused(String),
     /// The gateway says no.
     #[error("{}: {}", .0.title, .0.detail)]
     Problem(Problem),
@@ -66,7 +69,7 @@ impl CliError {
         match self {
             Self::Configuration(_) => Exit::Configuration,
             Self::Unreachable(_) => Exit::Unreachable,
-            Self::Distrusted(_) => Exit::Refused,
+            Self::Distrusted(_) | Self::Refused(_) => Exit::Refused,
             Self::Problem(problem) if is_refusal(problem.status) => Exit::Refused,
             Self::Problem(_) | Self::Failed(_) => Exit::Failure,
         }

@@ -71,6 +71,14 @@ pub fn confirm(question: &str) -> Result<(), CliError> {
     }
 }
 
+/// Asks on a terminal; a script must say it otherwise.
+pub fn confirm_on_terminal(question: &str, otherwise: &str) -> Result<(), CliError> {
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Err(CliError::Configuration(otherwise.to_owned()));
+    }
+    confirm(question)
+}
+
 /// Asks for a line on the terminal.
 pub fn ask(question: &str) -> Result<String, CliError> {
     let mut err = io::stderr().lock();

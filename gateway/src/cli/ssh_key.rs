@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use http::Method;
+use shared::id::UserName;
 use shared::terminal::Text;
 use shared::wire::admin::{AddSshKey, SshKey, SshKeyList};
 use uuid::Uuid;
@@ -21,6 +22,8 @@ use crate::access::{OperatorKey, OperatorKeyError};
 const PATH: &str = "/api/v1/ssh-keys";
 /// Where `ssh-keygen` puts a public key unless it is told otherwise, in the home folder.
 const DEFAULT_FILE: &str = ".ssh/id_ed25519.pub";
+/// Stands for no user in particular.
+const NOBODY: &str = "nobody";
 /// Stands for standard input.
 const STDIN: &str = "-";
 /// Read of a file at most, so that a wrong one does no harm. A public key takes a few hundred bytes.
@@ -42,6 +45,9 @@ enum SshKeyCommand {
         /// Whose key it is [default: the key's comment]
         #[arg(long, value_name = "NAME")]
         label: Option<String>,
+        /// The user whose key it is, for an admin to say; `nobody` lets in whoever has it [default: yourself]
+        #[arg(long, value_name = "USER", value_parser = owner)]
+        user: Option<Owner>,
         #[command(flatten)]
         how: How,
     },
@@ -63,8 +69,9 @@ impl SshKeyArgs {
     /// Does it.
     pub async fn run(self) -> Result<(), CliError> {
         match self.command {
-            SshKeyCommand::Add { file, label, how } => {
-                let new = addition(&file.map_or_else(default_file, Ok)?, label)?;
+            SshKeyCommand::Add { file, label, user, how } => {
+                let user = user.map(|owner| owner.0);
+                let new = AddSshKey { user, ..addition(&file.map_or_else(default_file, Ok)?, label)? };
                 let added: SshKey = how.access.client()?.make(PATH, &new).await?;
                 print(how.output, &added, |added| listed(std::slice::from_ref(added)))
             }
@@ -83,6 +90,17 @@ impl SshKeyArgs {
             }
         }
     }
+}
+
+/// Somebody, or nobody in particular.
+#[derive(Clone, Debug)]
+struct Owner(Option<UserName>);
+
+fn owner(text: &str) -> Result<Owner, String> {
+    if text == NOBODY {
+        return Ok(Owner(None));
+    }
+    text.parse().map(|name| Owner(Some(name))).map_err(|error| format!("{error}"))
 }
 
 fn default_file() -> Result<PathBuf, CliError> {
@@ -125,10 +143,16 @@ fn read(from: impl Read) -> io::Result<String> {
 }
 
 fn listed(keys: &[SshKey]) -> Text {
-    let rows = keys
-        .iter()
-        .map(|key| [key.id.to_string(), key.created_at.clone(), key.fingerprint.clone(), key.label.clone()]);
-    Text::table(["ID", "CREATED", "FINGERPRINT", "LABEL"], rows)
+    let rows = keys.iter().map(|key| {
+        [
+            key.id.to_string(),
+            key.created_at.clone(),
+            key.fingerprint.clone(),
+            key.user.as_ref().map_or_else(|| NOBODY.to_owned(), ToString::to_string),
+            key.label.clone(),
+        ]
+    });
+    Text::table(["ID", "CREATED", "FINGERPRINT", "USER", "LABEL"], rows)
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ use super::access::How;
 use super::client::{NOTHING, PAGE};
 use super::exit::{CliError, complain};
 use super::output::{Format, done, print};
+use super::people::{RoleArg, Tags, reach, role_word};
+use super::units::seconds;
 
 const PATH: &str = "/api/v1/tokens";
 
@@ -26,6 +28,14 @@ enum TokenCommand {
     Create {
         /// What it is for
         label: String,
+        /// What it allows at most [default: as much as you may]
+        #[arg(long, value_enum)]
+        role: Option<RoleArg>,
+        #[command(flatten)]
+        tags: Tags,
+        /// When it ends: a number and s, m, h or d, as in 30d [default: never]
+        #[arg(long, value_name = "TIME", value_parser = seconds)]
+        expires: Option<u32>,
         #[command(flatten)]
         how: How,
     },
@@ -47,9 +57,14 @@ impl TokenArgs {
     /// Does it.
     pub async fn run(self) -> Result<(), CliError> {
         match self.command {
-            TokenCommand::Create { label, how } => {
+            TokenCommand::Create { label, role, tags, expires, how } => {
                 let client = how.access.client()?;
-                let new = CreateToken { label, ..CreateToken::default() };
+                let new = CreateToken {
+                    label,
+                    role: role.map(Into::into),
+                    tags: tags.given(),
+                    expires_in_s: expires,
+                };
                 let made: TokenCreated = client.make(PATH, &new).await?;
                 if how.output == Format::Table {
                     complain(&format!("made token {} ({})", made.listed.id, made.listed.label));
@@ -74,7 +89,20 @@ impl TokenArgs {
 }
 
 fn listed(tokens: &[Token]) -> Text {
-    let rows =
-        tokens.iter().map(|token| [token.id.to_string(), token.created_at.clone(), token.label.clone()]);
-    Text::table(["ID", "CREATED", "LABEL"], rows)
+    let rows = tokens.iter().map(|token| {
+        [
+            token.id.to_string(),
+            token.label.clone(),
+            token.user.as_ref().map_or_else(String::new, ToString::to_string),
+            role_word(token.role).to_owned(),
+            match (&token.tags, &token.user) {
+                // Never more than its user may, whatever that is by now.
+                (None, Some(user)) => format!("those of {user}"),
+                (tags, _) => reach(tags.as_deref()),
+            },
+            token.expires_at.clone().unwrap_or_else(|| "never".to_owned()),
+            token.created_at.clone(),
+        ]
+    });
+    Text::table(["ID", "LABEL", "USER", "ROLE", "EDGES", "EXPIRES", "CREATED"], rows)
 }

@@ -17,6 +17,7 @@ mod herd;
 mod idle;
 mod join;
 mod kills;
+mod login;
 mod model;
 mod openssh;
 mod operations;

@@ -13,7 +13,7 @@ use shared::wire::admin::{Gateway, Health, HealthStatus};
 use shared::wire::date;
 
 use super::{Here, certificate_end};
-use crate::cli::access::{Access, Target};
+use crate::cli::access::{Access, Known, Target};
 use crate::cli::client::{Client, NOTHING};
 use crate::cli::exit::CliError;
 use crate::cli::healthcheck::local;
@@ -23,21 +23,27 @@ use crate::identity::certificate_file;
 const SSH_PORT: u16 = 8000;
 /// Looks at the gateway from here.
 pub(super) async fn look(access: &Access, here: Here<'_>, report: &mut Report) {
-    let (target, pins) = match (access.target_or(&default_url(here)), pins(access, here)) {
-        (Ok(target), Ok(pins)) => (target, pins),
-        (Err(error), _) | (_, Err(error)) => {
+    let Known { target, pins, token } = match access.known() {
+        Ok(known) => known,
+        Err(error) => {
             return report.add(Check::fail(
                 "gateway",
                 error.to_string(),
-                "correct TIDEGATE_URL or TIDEGATE_TLS_FINGERPRINT",
+                "correct how the gateway is named and known",
             ));
         }
+    };
+    // Where none is named, it is the one of this machine, known by the certificate in its data folder.
+    let pins = if pins.is_empty() && target.is_none() { own_pin(here) } else { pins };
+    let target = match target.map_or_else(|| Target::parse(&own_url(here)), Ok) {
+        Ok(target) => target,
+        Err(error) => return report.add(Check::fail("gateway", error.to_string(), "correct TIDEGATE_URL")),
     };
     let dialer = Dialer::from_environment();
     if !api_port(&target, &pins, &dialer, report).await {
         return;
     }
-    let client = match access.client_for(target.clone(), &pins) {
+    let client = match access.trust().client(target.clone(), &pins, token.as_ref()) {
         Ok(client) => client,
         Err(error) => {
             return report.add(Check::fail("gateway", error.to_string(), "correct how the gateway is known"));
@@ -46,7 +52,7 @@ pub(super) async fn look(access: &Access, here: Here<'_>, report: &mut Report) {
     if !health(&client, report).await {
         return;
     }
-    let gateway = known(access, &client, report).await;
+    let gateway = told(token.is_some(), &client, report).await;
     let host_keys: Vec<HostKeyFingerprint> =
         gateway.iter().flat_map(|gateway| &gateway.host_keys).map(|key| key.fingerprint).collect();
     ssh_port(&ssh_address(&target, gateway.as_ref(), here), &host_keys, &dialer, report).await;
@@ -57,20 +63,14 @@ pub(super) async fn look(access: &Access, here: Here<'_>, report: &mut Report) {
     }
 }
 
-/// The gateway of this machine, where there is one.
-fn default_url(here: Here<'_>) -> String {
+fn own_url(here: Here<'_>) -> String {
     let loopback = SocketAddr::from(([127, 0, 0, 1], 9000));
     format!("https://{}", here.map_or(loopback, |config| local(config.api_addr)))
 }
 
-/// Those that are given, else that of the certificate in this machine's data folder.
-fn pins(access: &Access, here: Here<'_>) -> Result<Vec<TlsFingerprint>, CliError> {
-    let given = access.pins()?;
-    if !given.is_empty() || access.names_a_gateway() {
-        return Ok(given);
-    }
+fn own_pin(here: Here<'_>) -> Vec<TlsFingerprint> {
     let served = here.and_then(|config| Certificate::from_pem_file(&certificate_file(config)).ok());
-    Ok(served.map(|served| served.fingerprint).into_iter().collect())
+    served.map(|served| served.fingerprint).into_iter().collect()
 }
 
 async fn api_port(target: &Target, pins: &[TlsFingerprint], dialer: &Dialer, report: &mut Report) -> bool {
@@ -130,6 +130,7 @@ async fn health(client: &Client, report: &mut Report) -> bool {
                     "compare the TLS key above with the gateway's log (tls_fingerprint), and pin it"
                 }
                 CliError::Configuration(_)
+                | CliError::Refused(_)
                 | CliError::Unreachable(_)
                 | CliError::Problem(_)
                 | CliError::Failed(_) => "see the gateway's log",
@@ -166,12 +167,12 @@ async fn health(client: &Client, report: &mut Report) -> bool {
 }
 
 /// What only those with a token are told.
-async fn known(access: &Access, client: &Client, report: &mut Report) -> Option<Gateway> {
-    if !access.has_token() {
+async fn told(has_token: bool, client: &Client, report: &mut Report) -> Option<Gateway> {
+    if !has_token {
         report.add(Check::warn(
             "API token",
             "none is given, so the SSH host key can't be compared",
-            "set TIDEGATE_TOKEN_FILE, or sign in",
+            "log in with `tidegate login`, or set TIDEGATE_TOKEN_FILE",
         ));
         return None;
     }
@@ -182,7 +183,7 @@ async fn known(access: &Access, client: &Client, report: &mut Report) -> Option<
             Some(gateway)
         }
         Err(CliError::Problem(problem)) if problem.status == StatusCode::UNAUTHORIZED.as_u16() => {
-            let next = "make a new one with `tidegate token create`, or sign in anew";
+            let next = "make a new one with `tidegate token create`, or log in anew";
             report.add(Check::fail("API token", format!("refused: {}", problem.detail), next));
             None
         }
