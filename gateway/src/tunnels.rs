@@ -50,7 +50,7 @@ pub use watch::{EventId, Numbered, Watch};
 /// Questions that may wait for the task. It answers tens of thousands a second; when this is full, askers wait.
 const QUEUE: usize = 4096;
 
-/// How long an agent may take for a snapshot that an operator waits for: 30 s to take it, the rest to send it.
+/// How long an agent may take for a snapshot that an operator waits for: 20 s to take it, the rest to send it.
 const SNAPSHOT_TIME: Duration = Duration::from_secs(60);
 
 /// How often a stream is tried anew when the link that it was let through to was just ending.
@@ -481,6 +481,12 @@ impl Tunnels {
             }
         }
         Err(OpenError::Lost(edge.clone()))
+    }
+
+    /// What somebody who wants the edge's tunnel now would wait for; `None` where nothing.
+    pub async fn outlook(&self, edge: &EdgeName) -> Option<String> {
+        let edge = edge.clone();
+        self.ask(move |task, now| task.registry.outlook(&edge, now)).await
     }
 
     /// The service behind a port of an edge, for clients that can say a port only.

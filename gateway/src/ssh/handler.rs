@@ -76,6 +76,18 @@ impl Handler {
     }
 }
 
+/// Says what a forward waits for, by the only message that SSH has for it (RFC 4253 §11.3).
+async fn tell_outlook(
+    operating: &Operating,
+    destination: Option<&Destination>,
+    session: &mut Session,
+) -> Result<(), Error> {
+    match operating.outlook(destination).await {
+        Some(waiting) => session.debug(true, &waiting, ""),
+        None => Ok(()),
+    }
+}
+
 impl server::Handler for Handler {
     type Error = Error;
 
@@ -164,10 +176,12 @@ impl server::Handler for Handler {
         _: &str,
         _: u32,
         reply: ChannelOpenHandle,
-        _: &mut Session,
+        session: &mut Session,
     ) -> Result<(), Error> {
         if let Role::Operator(operating) = &self.role {
-            operating.forward(Destination::of_tcp(host, port), channel, reply);
+            let destination = Destination::of_tcp(host, port);
+            tell_outlook(operating, destination.as_ref(), session).await?;
+            operating.forward(destination, channel, reply);
         }
         Ok(())
     }
@@ -177,10 +191,12 @@ impl server::Handler for Handler {
         channel: Channel<Msg>,
         path: &str,
         reply: ChannelOpenHandle,
-        _: &mut Session,
+        session: &mut Session,
     ) -> Result<(), Error> {
         if let Role::Operator(operating) = &self.role {
-            operating.forward(Destination::of_socket(path), channel, reply);
+            let destination = Destination::of_socket(path);
+            tell_outlook(operating, destination.as_ref(), session).await?;
+            operating.forward(destination, channel, reply);
         }
         Ok(())
     }
@@ -231,13 +247,13 @@ impl server::Handler for Handler {
     async fn exec_request(
         &mut self,
         channel: ChannelId,
-        _: &[u8],
+        command: &[u8],
         session: &mut Session,
     ) -> Result<(), Error> {
         match &mut self.role {
             Role::Operator(operating) => {
                 session.channel_success(channel)?;
-                operating.refuse_command(channel);
+                operating.run(channel, command);
                 Ok(())
             }
             Role::Stranger | Role::Agent(_) => session.channel_failure(channel),

@@ -1,6 +1,9 @@
 //! An operator with a stock SSH client: `ssh -J ada@gateway:8000 root@shop-17`, `-L 5432:db.shop-17:5432`, `-W`, scp,
-//! sftp, rsync. A forward names a service, raises the edge's flag and waits; a session only shows what can be reached.
-//! Nothing else is allowed: no shell here, no forwards to the gateway's own network.
+//! sftp, rsync. A forward names a service, raises the edge's flag and waits; a session shows what can be reached, or is
+//! the stream itself (`connect EDGE`). Nothing else is allowed: no shell here, no forwards to the gateway's own network.
+//!
+//! What a waiting client can be told: SSH has no message for it between the request for a forward and its answer but
+//! DEBUG, which stock `ssh` prints with `-v` only; a session has its standard error, which it always prints.
 //!
 //! | the client asks for | it gets |
 //! | --- | --- |
@@ -17,7 +20,8 @@ use russh::{Channel, ChannelId, ChannelOpenFailure};
 use shared::id::{EdgeName, ServiceName};
 use shared::tunnel::carry::{self, Flow, Meter};
 use shared::tunnel::socket::Backlog;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 use super::agent::Wires;
 use super::listing;
@@ -39,6 +43,9 @@ const MAX_SESSIONS: usize = 8;
 /// SSH's code for a channel whose target could not be reached (RFC 4254 §5.1). With it, russh sends our own words
 /// along, and `ssh` prints them.
 const CONNECT_FAILED: u32 = 2;
+
+/// By which an edge's service `ssh` is named where only a port can be said.
+const SSH_PORT: u32 = 22;
 
 /// Type of the extended data that is a session's standard error (RFC 4254 §5.2).
 const STDERR: u32 = 1;
@@ -64,6 +71,17 @@ struct Streams {
     meter: Arc<Meter>,
     permits: Arc<Semaphore>,
     recorder: Recorder,
+    /// Cancelled when the connection is over.
+    gone: CancellationToken,
+}
+
+/// A stream that was opened for an operator.
+struct Opened {
+    edge: EdgeName,
+    service: ServiceName,
+    stream: Stream,
+    recorded: StreamUse,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Operating {
@@ -74,6 +92,7 @@ impl Operating {
             meter: Arc::clone(&wires.meter),
             permits: Arc::new(Semaphore::new(MAX_STREAMS)),
             recorder: recorder.clone(),
+            gone: wires.gone.clone(),
         };
         Self { operator, streams, recorder, sessions: HashMap::new() }
     }
@@ -115,11 +134,23 @@ impl Operating {
         self.recorder.refused((&self.operator).into(), action, "not-allowed");
     }
 
-    pub(super) fn refuse_command(&mut self, channel: ChannelId) {
+    /// What a forward would have to wait for.
+    pub(super) async fn outlook(&self, to: Option<&Destination>) -> Option<String> {
+        self.streams.outlook(&self.operator, to?).await
+    }
+
+    /// Runs the one command that there is, or says that there is no other.
+    pub(super) fn run(&mut self, channel: ChannelId, command: &[u8]) {
+        let Some(to) = Destination::of_command(command) else { return self.refuse_command(channel) };
+        let Some(SessionChannel { channel, .. }) = self.sessions.remove(&channel) else { return };
+        tokio::spawn(self.streams.clone().connect(self.operator.clone(), to, channel));
+    }
+
+    fn refuse_command(&mut self, channel: ChannelId) {
         let Some(SessionChannel { channel, .. }) = self.sessions.remove(&channel) else { return };
         self.refuse("ssh.exec");
-        let text =
-            "The gateway runs no commands. Log in on an edge through it: ssh -J THIS-GATEWAY USER@EDGE\n";
+        let text = "The gateway runs no commands but `connect EDGE` and `connect SERVICE.EDGE`. Log in on an edge through it: \
+             ssh -J THIS-GATEWAY USER@EDGE\n";
         tokio::spawn(say(channel, text.to_owned(), 1));
     }
 }
@@ -157,6 +188,12 @@ impl Destination {
         Some(Self::Port(host.parse().ok()?, u16::try_from(port).ok()?))
     }
 
+    /// Of the command `connect EDGE`, which means its service `ssh`, or `connect SERVICE.EDGE`.
+    pub(super) fn of_command(command: &[u8]) -> Option<Self> {
+        let to = std::str::from_utf8(command).ok()?.strip_prefix("connect ")?.trim();
+        Self::of_tcp(to, SSH_PORT)
+    }
+
     /// Of a forward to a unix socket.
     pub(super) fn of_socket(path: &str) -> Option<Self> {
         Self::named(path.strip_prefix('/').unwrap_or(path))
@@ -176,7 +213,7 @@ impl Destination {
 
 impl Streams {
     /// Opens the stream, answers the client, and carries until the end. The client waits as long as an edge may take to
-    /// wake up; when it leaves meanwhile, so does its wish.
+    /// wake up; when its connection ends meanwhile, so does its wish.
     async fn forward(
         self,
         operator: Operator,
@@ -184,39 +221,72 @@ impl Streams {
         channel: Channel<Msg>,
         reply: ChannelOpenHandle,
     ) {
-        let entry = self.recorder.stream((&operator).into());
+        match self.admit(&operator, destination).await {
+            Ok(opened) => {
+                reply.accept().await;
+                self.carry(&operator, opened, channel).await;
+            }
+            Err(reason) => reply.reject(failure(reason)).await,
+        }
+    }
+
+    /// As [`Streams::forward`], through a session, whose standard error says what is waited for.
+    async fn connect(self, operator: Operator, destination: Destination, channel: Channel<Msg>) {
+        if let Some(waiting) = self.outlook(&operator, &destination).await {
+            // Who does not read it waits all the same.
+            let _ = channel.extended_data_bytes(STDERR, format!("{waiting}\r\n").into_bytes()).await;
+        }
+        match self.admit(&operator, Some(destination)).await {
+            Ok(opened) => self.carry(&operator, opened, channel).await,
+            Err(reason) => say(channel, format!("{reason}\r\n"), 1).await,
+        }
+    }
+
+    /// What a stream to this destination would have to wait for, for the operator to read.
+    async fn outlook(&self, operator: &Operator, destination: &Destination) -> Option<String> {
+        let edge = destination.edge();
+        if operator.role < Role::Operator || !self.tunnels.reaches(edge, operator.reach.clone()).await {
+            return None;
+        }
+        self.tunnels.outlook(edge).await
+    }
+
+    /// A stream to the destination, or why there is none, for the operator to read.
+    async fn admit(&self, operator: &Operator, destination: Option<Destination>) -> Result<Opened, String> {
+        let entry = self.recorder.stream(operator.into());
         let entry = destination.as_ref().map_or(entry.clone(), |to| entry.edge(to.edge()));
         let refused = |code: &str| self.recorder.audit.refused(entry.clone().refused(code));
-        let Ok(_permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             refused("stream-refused");
-            reply
-                .reject(failure(format!("this connection has {MAX_STREAMS} streams; close some first")))
-                .await;
-            return;
+            return Err(format!("this connection has {MAX_STREAMS} streams; close some first"));
         };
         let Some(destination) = destination else {
             refused("invalid-request");
-            let reason = "only services of edges can be reached: use EDGE, or SERVICE.EDGE";
-            reply.reject(failure(reason.to_owned())).await;
-            return;
+            return Err("only services of edges can be reached: use EDGE, or SERVICE.EDGE".to_owned());
         };
         if operator.role < Role::Operator {
             refused("not-allowed");
-            let reason = format!("the role {} may look at edges only; ask an admin", operator.role);
-            reply.reject(failure(reason)).await;
-            return;
+            return Err(format!("the role {} may look at edges only; ask an admin", operator.role));
         }
-        let (edge, service, stream) = match self.open(&operator, destination).await {
-            Ok(opened) => opened,
+        let opened = tokio::select! {
+            opened = self.open(operator, destination) => opened,
+            () = self.gone.cancelled() => return Err("the connection ended".to_owned()),
+        };
+        match opened {
+            Ok((edge, service, stream)) => {
+                let recorded = StreamUse::open(&self.recorder.audit, entry.service(&service));
+                Ok(Opened { edge, service, stream, recorded, _permit: permit })
+            }
             Err(error) => {
                 tracing::debug!(operator = %operator.name, %error, "a forward was refused");
                 refused(Problem::from(error.clone()).code().name());
-                reply.reject(failure(error.to_string())).await;
-                return;
+                Err(error.to_string())
             }
-        };
-        let recorded = StreamUse::open(&self.recorder.audit, entry.service(&service));
-        reply.accept().await;
+        }
+    }
+
+    async fn carry(&self, operator: &Operator, opened: Opened, channel: Channel<Msg>) {
+        let Opened { edge, service, stream, recorded, _permit } = opened;
         tracing::debug!(operator = %operator.name, %edge, %service, "stream opened");
         let end = carry::carry(channel, stream.into_io(), Flow::Plain, &self.backlog, &self.meter).await;
         let (received, sent, orderly) = (end.received, end.sent, end.orderly);
@@ -270,6 +340,13 @@ mod tests {
         }
         assert_eq!(Destination::of_socket("/docker.shop-17"), service("shop-17", "docker"));
         assert_eq!(Destination::of_socket("docker.shop-17"), service("shop-17", "docker"));
+        assert_eq!(Destination::of_command(b"connect db.shop-17"), service("shop-17", "db"));
+        let ssh = Some(Destination::Port("shop-17".parse().expect("a label"), 22));
+        assert_eq!(Destination::of_command(b"connect shop-17"), ssh);
+        for command in ["id", "connect", "connect a b", "connect ../x", "connectshop", "connect -x", "\u{1b}"]
+        {
+            assert_eq!(Destination::of_command(command.as_bytes()), None, "{command}");
+        }
         for path in ["/var/run/docker.sock", "/docker", "../x.y", ""] {
             assert_eq!(Destination::of_socket(path), None, "{path}");
         }

@@ -445,6 +445,30 @@ fn check_in_that_reports_a_lost_tunnel_brings_the_next_offer_in_its_answer() {
 }
 
 #[test]
+fn whoever_has_to_wait_can_be_told_for_what_and_how_long() {
+    let mut bench = Bench::new();
+    bench.create("depot");
+    let agent = bench.joined("shop");
+    let outlook = |bench: &Bench, edge: &str| bench.registry.outlook(&name(edge), bench.now);
+    assert_eq!(outlook(&bench, "nowhere"), None);
+    let never = "waiting for depot to check in, which has never joined, up to 20 s";
+    assert_eq!(outlook(&bench, "depot").as_deref(), Some(never));
+    assert_eq!(outlook(&bench, "shop").as_deref(), Some("waiting for shop to check in, up to 20 s"));
+    bench.want("shop", "web");
+    let Ok(Decision::Needed { offer, .. }) = bench.check_in(&agent, CheckIn::default()) else {
+        panic!("it is wanted")
+    };
+    assert_eq!(outlook(&bench, "shop").as_deref(), Some("waiting for shop to connect, up to 20 s"));
+    let link = bench.log_in(&offer).expect("the credentials are right").link;
+    bench.handle(Event::LinkUp { link, services: labels(&["web"]) });
+    assert_eq!(outlook(&bench, "shop"), None);
+    bench.handle(Event::LinkDown { link, reason: "gone".into() });
+    bench.pass(Duration::from_secs(600));
+    let away = outlook(&bench, "shop").expect("it has no tunnel");
+    assert!(away.contains("last seen at 1970-01-01T00:16:40Z"), "{away}");
+}
+
+#[test]
 fn deleted_edge_is_gone_from_everywhere_and_its_name_is_free() {
     let mut bench = Bench::new();
     let agent = bench.joined("shop");

@@ -53,6 +53,27 @@ impl Registry {
         }
     }
 
+    /// What somebody who wants the edge's tunnel now would wait for, and how long at most; `None` where it is open.
+    pub fn outlook(&self, name: &EdgeName, now: Now) -> Option<String> {
+        let edge = self.edge(name).ok()?;
+        let for_what = match edge.tunnel.phase() {
+            Phase::Open => return None,
+            Phase::Offered => "to connect".to_owned(),
+            Phase::Closing => "to close its last tunnel and open another".to_owned(),
+            Phase::Idle | Phase::Wanted => {
+                let live = edge.instances.live(self.rule(edge), now).next().is_some();
+                match (live, edge.last_seen) {
+                    (true, _) => "to check in".to_owned(),
+                    (false, Some(seen)) => {
+                        format!("to check in, which was last seen at {}", view::rfc3339(seen))
+                    }
+                    (false, None) => "to check in, which has never joined".to_owned(),
+                }
+            }
+        };
+        Some(format!("waiting for {name} {for_what}, up to {} s", self.patience(edge).as_secs()))
+    }
+
     /// The service that stands behind a port of the edge, for clients that can say a port only: `ssh` behind 22, else
     /// the one whose target has it.
     pub fn service_at(&self, name: &EdgeName, port: u16, now: Now) -> Result<ServiceName, OpenError> {

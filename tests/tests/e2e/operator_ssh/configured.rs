@@ -76,6 +76,40 @@ async fn written_configuration_leads_to_the_gateway_and_to_every_edge() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ansible_reaches_a_sleeping_edge_with_the_written_configuration() {
+    let (sshd, home) = (Sshd::start().await, Home::new().await);
+    let site = Site::with("ssh", sshd.address).await;
+    let key = format!("{}.pub", home.path("id_ed25519").display());
+    home.tidegate(&site.gateway, &["ssh-key", "add", &key, "--label", "ada"]).await;
+    home.configure(&site.gateway).await;
+    let [inventory, here, there] = ["inventory", "here", "there"].map(|name| home.path(name));
+    std::fs::write(&inventory, EDGE).expect("the folder is ours");
+    std::fs::write(&here, "from the operator").expect("the folder is ours");
+    let ansible = async |module: &[&str]| {
+        let mut ansible = tool::command("ansible", "ansible-core");
+        ansible.args(["-i", text(&inventory), EDGE, "--private-key", text(&sshd.key)]).args(module);
+        let (config, known) = (home.path("config"), home.path("known_hosts"));
+        let options = format!(
+            "-F {} -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile={}",
+            config.display(),
+            known.display()
+        );
+        // Its master connections would outlive the test.
+        let shared = "-o ControlMaster=auto -o ControlPersist=1s";
+        ansible.args(["--ssh-common-args", &options]).env("ANSIBLE_SSH_ARGS", shared);
+        ansible
+            .env("HOME", home.0.path())
+            .env("ANSIBLE_REMOTE_TEMP", home.path("remote"))
+            .env_remove("SSH_AUTH_SOCK");
+        run(ansible).await.ok()
+    };
+    let ping = ansible(&["-m", "ping"]).await;
+    assert!(ping.stdout.contains("pong"), "{ping:?}");
+    ansible(&["-m", "copy", "-a", &format!("src={} dest={}", here.display(), there.display())]).await;
+    assert_eq!(std::fs::read_to_string(there).expect("it was copied"), "from the operator");
+}
+
 #[tokio::test]
 async fn removed_key_and_changed_host_key_end_the_access() {
     let (gateway, home) = (Gateway::start().await, Home::new().await);

@@ -89,6 +89,26 @@ async fn standard_input_and_output_reach_a_tcp_service() {
 }
 
 #[tokio::test]
+async fn client_that_waits_is_told_for_what_where_ssh_allows_it() {
+    let (_sshd, site, operator) = server_and_operator().await;
+    let waiting = format!("waiting for {EDGE} to check in, up to ");
+    // A forward: with -v only.
+    let verbose = operator.ssh(&["-v", "-W", "ssh.shop:22", GW]).await.ok();
+    assert!(verbose.stderr.contains(&waiting), "{verbose:?}");
+    site.gateway.admin.lower(EDGE).await;
+    site.wait_tunnel(TunnelState::Idle).await;
+    // A session that is the stream: always, and nothing of it gets into the stream.
+    let through = format!("ProxyCommand=ssh -F {} {GW} connect %h", operator.path("config").display());
+    let ended = operator.ssh(&["-o", "ProxyJump=none", "-o", &through, EDGE, "echo landed"]).await.ok();
+    assert_eq!(ended.stdout, "landed\n", "{ended:?}");
+    assert!(ended.stderr.contains(&waiting), "{ended:?}");
+    let again = operator.ssh(&["-o", "ProxyJump=none", "-o", &through, EDGE, "echo landed"]).await.ok();
+    assert!(!again.stderr.contains("waiting"), "the tunnel is open: {again:?}");
+    let nowhere = operator.ssh(&[GW, "connect nowhere"]).await;
+    assert_eq!((nowhere.code, nowhere.stderr.contains("no edge named nowhere")), (1, true), "{nowhere:?}");
+}
+
+#[tokio::test]
 async fn local_forwards_lead_to_tcp_services_by_name_and_by_port() {
     let echo = Tcp::echo().await;
     let site = Site::with("db", echo.address).await;
