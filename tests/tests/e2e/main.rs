@@ -31,5 +31,6 @@ mod settings;
 mod stalled;
 mod stock_agent;
 mod streams;
+mod telemetry;
 mod terminal;
 mod trust;
