@@ -3,7 +3,7 @@
 //! Handlers translate between the wire and the registry, and nothing else: who may is decided in front of them
 //! ([`super::guard`]), what happens behind them ([`crate::tunnels`]). An answer that shows a secret is never cached.
 
-mod audit;
+pub(super) mod audit;
 mod backup;
 pub mod edges;
 mod events;
@@ -11,12 +11,12 @@ mod gateway;
 mod history;
 pub mod offers;
 mod session;
-mod settings;
+pub(super) mod settings;
 mod snapshots;
-mod ssh_keys;
+pub(super) mod ssh_keys;
 mod status;
-mod tokens;
-mod users;
+pub(super) mod tokens;
+pub(super) mod users;
 
 use shared::id::UserName;
 use shared::wire::admin as wire;

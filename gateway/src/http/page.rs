@@ -11,6 +11,8 @@
 //! | [`edges`] | the list of edges |
 //! | [`edge`], [`containers`] | one edge, and the containers of its Docker Engine |
 //! | [`new_edge`], [`new_edges`], [`offer`] | enrolling a site, or many; a stock SSH client in an agent's place |
+//! | [`users`], [`account`] | who may do what; one's own password, tokens and keys |
+//! | [`settings`], [`health`], [`audit`] | the gateway as a whole |
 //!
 //! Pages are rendered here, whole, and work without any script. The one script that there is makes them live.
 //!
@@ -18,7 +20,9 @@
 //! API; every page goes out through [`frame::Page::show`], which adds the headers; nothing of an agent's or of an
 //! operator's gets into markup but as text; and a browser is never sent to another host.
 
+mod account;
 mod assets;
+mod audit;
 mod containers;
 mod door;
 mod edge;
@@ -26,12 +30,15 @@ mod edges;
 mod flash;
 mod form;
 mod frame;
+mod health;
 mod live;
 mod new_edge;
 mod new_edges;
 mod offer;
 mod parts;
 pub mod refusal;
+mod settings;
+mod users;
 
 #[cfg(test)]
 mod tests;
@@ -43,7 +50,7 @@ use edge::change;
 /// The rows of the page.
 #[rustfmt::skip]
 pub fn operations() -> Vec<Row> {
-    use Needs::{Anybody, Edge, Edges, Nothing};
+    use Needs::{Anybody, Edge, Edges, Gateway, Nothing};
     use Role::{Admin, Operator, Viewer};
     const NEW: &str = "/new-edge";
     const NEW_LIVE: &str = "/live/new-edge";
@@ -57,6 +64,15 @@ pub fn operations() -> Vec<Row> {
     const CONTAINERS: &str = "/edges/{edge}/containers";
     const LOGS: &str = "/edges/{edge}/containers/{container}/logs";
     const ACT: &str = "/edges/{edge}/containers/{container}/{act}";
+    const USERS: &str = "/users";
+    const USER: &str = "/users/{user}";
+    const USER_PASSWORD: &str = "/users/{user}/password";
+    const DELETE_USER: &str = "/users/{user}/delete";
+    const PASSWORD: &str = "/account/password";
+    const TOKENS: &str = "/account/tokens";
+    const REVOKE: &str = "/account/tokens/{token}/revoke";
+    const KEYS: &str = "/account/keys";
+    const REMOVE: &str = "/account/keys/{key}/remove";
     vec![
         get("page.asset", "/assets/{name}", Nothing, assets::serve, "Style sheet, script and logo of the page"),
         get("page.set-up", "/setup", Nothing, door::ask_set_up, "Page: the first run"),
@@ -104,6 +120,37 @@ pub fn operations() -> Vec<Row> {
         get("page.container.logs", LOGS, Edge(Operator), containers::logs, "Page: a container's log"),
         post("page.container.act", ACT, Edge(Operator), containers::act, "Starts, stops or restarts a container")
             .audited_as("docker.act"),
+        get("page.account", "/account", Anybody, account::show, "Page: one's own account"),
+        post("page.account.password", PASSWORD, Anybody, account::set_password, "Changes one's own password")
+            .audited_as("user.set-password"),
+        post("page.token.create", TOKENS, Anybody, account::make_token, "Makes an API token, and shows it")
+            .audited_as("token.create"),
+        get("page.token", REVOKE, Anybody, account::ask_revoke, "Page: revoking a token"),
+        post("page.token.revoke", REVOKE, Anybody, account::revoke, "Revokes an API token")
+            .audited_as("token.revoke"),
+        post("page.ssh-key.add", KEYS, Edges(Operator), account::add_key, "Lets the owner of an SSH key in")
+            .audited_as("ssh-key.add"),
+        get("page.ssh-key", REMOVE, Edges(Operator), account::ask_remove_key, "Page: removing an SSH key"),
+        post("page.ssh-key.remove", REMOVE, Edges(Operator), account::remove_key, "Removes an SSH key")
+            .audited_as("ssh-key.remove"),
+        get("page.users", USERS, Gateway(Admin), users::list, "Page: users"),
+        post("page.user.create", USERS, Gateway(Admin), users::create, "Makes a user")
+            .audited_as("user.create"),
+        get("page.user", USER, Gateway(Admin), users::show, "Page: a user"),
+        post("page.user.change", USER, Gateway(Admin), users::change, "Changes a user's rights")
+            .audited_as("user.change"),
+        post("page.user.password", USER_PASSWORD, Gateway(Admin), users::set_password, "Sets a user's password")
+            .audited_as("user.set-password"),
+        get("page.user.ask-delete", DELETE_USER, Gateway(Admin), users::ask_delete, "Page: deleting a user"),
+        post("page.user.delete", DELETE_USER, Gateway(Admin), users::delete, "Deletes a user")
+            .audited_as("user.delete"),
+        get("page.settings", "/settings", Gateway(Admin), settings::ask, "Page: settings"),
+        post("page.settings.change", "/settings", Gateway(Admin), settings::change, "Changes settings")
+            .audited_as("settings.change"),
+        get("page.health", "/health", Gateway(Viewer), health::show, "Page: how the gateway is"),
+        get("page.health.live", "/live/health", Gateway(Viewer), health::follow, "The same, as it changes"),
+        get("page.audit", "/audit", Gateway(Admin), audit::list, "Page: the audit log"),
+        get("page.audit.verify", "/audit/verify", Gateway(Admin), audit::verify, "Page: whether the log is intact"),
         get("page.edges", "/", Edges(Viewer), edges::list, "Page: the edges"),
     ]
 }

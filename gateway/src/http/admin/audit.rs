@@ -81,10 +81,15 @@ pub(super) async fn list(
     }
     let ListQuery { after, limit: _, edge, actor, action, since, until } = query;
     let asked = Asked { after, limit, edge, actor, action, since, until };
+    read(&state, asked).await.map(Json)
+}
+
+/// A page of the log, read on a thread for blocking work.
+pub(in crate::http) async fn read(state: &ApiState, asked: Asked) -> Result<AuditPage> {
     let _place = PAGE_PLACES.acquire().await.expect("nobody closes this semaphore");
     let view = state.audit.view();
     let read = spawn_blocking(move || page(&view, &asked)).await;
-    read.map_err(Problem::internal)?.map(Json).map_err(Problem::internal)
+    read.map_err(Problem::internal)?.map_err(Problem::internal)
 }
 
 /// `GET /audit/export`. Where it breaks off, the connection does too, so that a client does not take a part for the whole.
@@ -109,13 +114,18 @@ pub(super) async fn download(
 
 /// `GET /audit/verify`.
 pub(super) async fn verify(State(state): State<Arc<ApiState>>) -> Result<Json<AuditVerdict>> {
+    check(&state).await.map(Json)
+}
+
+/// Goes through the whole log.
+pub(in crate::http) async fn check(state: &ApiState) -> Result<AuditVerdict> {
     let place = place()?;
     let view = state.audit.view();
     let verdict = spawn_blocking(move || {
         let _place = place;
         verify_view(&view, &[])
     });
-    verdict.await.map_err(Problem::internal)?.map(Json).map_err(Problem::internal)
+    verdict.await.map_err(Problem::internal)?.map_err(Problem::internal)
 }
 
 fn place() -> Result<SemaphorePermit<'static>> {

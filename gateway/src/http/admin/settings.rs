@@ -9,7 +9,7 @@ use shared::wire::admin;
 
 use crate::config::{host_and_port, public_url, service_domain};
 use crate::domain::edge::Settings;
-use crate::domain::version::Version;
+use crate::domain::version::{Condition, Version};
 use crate::http::ApiState;
 use crate::http::audited::Noted;
 use crate::http::body::Json;
@@ -26,15 +26,25 @@ pub(super) async fn show(State(state): State<Arc<ApiState>>) -> Tagged<admin::Se
 pub(super) async fn change(
     State(state): State<Arc<ApiState>>,
     IfMatch(condition): IfMatch,
-    Json(mut change): Json<admin::Settings>,
+    Json(change): Json<admin::Settings>,
 ) -> Result<(Extension<Noted>, Tagged<admin::Settings>)> {
+    let noted = Extension(Noted::asked(&change));
+    let settings = apply(&state, condition, change).await?;
+    Ok((noted, tagged(&settings)))
+}
+
+/// Changes what is given, for the API and the page.
+pub(in crate::http) async fn apply(
+    state: &ApiState,
+    condition: Condition,
+    mut change: admin::Settings,
+) -> std::result::Result<Settings, AdminError> {
     check("public_url", &mut change.public_url, public_url)?;
     check("public_ssh", &mut change.public_ssh, host_and_port)?;
     check("service_domain", &mut change.service_domain, service_domain)?;
-    let noted = Extension(Noted::asked(&change));
     let settings = state.tunnels.provided(condition).change_settings(change).await?;
     state.public.update(&settings);
-    Ok((noted, tagged(&settings)))
+    Ok(settings)
 }
 
 /// Join tokens are made of these addresses, so they are held to what the flags of the same names are held to. An empty
@@ -55,7 +65,7 @@ fn tagged(settings: &Settings) -> Tagged<admin::Settings> {
     Tagged(Version::of(settings), to_wire(settings))
 }
 
-fn to_wire(settings: &Settings) -> admin::Settings {
+pub(in crate::http) fn to_wire(settings: &Settings) -> admin::Settings {
     let seconds = |duration: Duration| Some(u32::try_from(duration.as_secs()).unwrap_or(u32::MAX));
     admin::Settings {
         interval_s: seconds(settings.interval),

@@ -32,9 +32,8 @@ pub(super) async fn add(
         Some(None) => Owner::Nobody,
     };
     let added = state.access.ssh_keys().add(&operator, owner, &new.label, &new.public_key).await?;
-    let added = to_wire(&state, added);
-    let noted = Noted::detail(format!("key {} {:?} {}", added.id, added.label, added.fingerprint));
-    Ok((StatusCode::CREATED, Extension(noted), axum::Json(added)))
+    let noted = noted(&added);
+    Ok((StatusCode::CREATED, Extension(noted), axum::Json(to_wire(&state, added))))
 }
 
 /// `GET /ssh-keys`.
@@ -59,6 +58,11 @@ pub(super) async fn remove(
 ) -> Result<StatusCode> {
     state.access.ssh_keys().remove(&operator, key).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// What the audit log gets to know of it.
+pub(in crate::http) fn noted(KnownKey { record, fingerprint }: &KnownKey) -> Noted {
+    Noted::detail(format!("key {} {:?} {fingerprint}", record.id, record.label))
 }
 
 fn to_wire(state: &ApiState, KnownKey { record, fingerprint }: KnownKey) -> admin::SshKey {

@@ -59,7 +59,7 @@ pub(super) fn spec(new: admin::CreateToken) -> TokenSpec {
 }
 
 /// What the audit log gets to know of it.
-pub(super) fn noted(token: &ApiToken) -> Noted {
+pub(in crate::http) fn noted(token: &ApiToken) -> Noted {
     Noted::detail(format!("token {} {:?}, {}", token.id, token.label, token.role))
 }
 

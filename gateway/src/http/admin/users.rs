@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::LOCATION;
 use http::{HeaderValue, StatusCode};
 use shared::id::UserName;
+use shared::secret::Secret;
 use shared::wire::admin;
 
 use crate::access::{ChangeUser, Credential, NewUser, Operator, SignInError};
@@ -82,8 +83,7 @@ pub(super) async fn set_password(
     let users = state.access.users();
     let own = operator.user.and_then(|user| users.name_of(user)).is_some_and(|own| own == name);
     if own {
-        let current = new.current.unwrap_or_else(|| "".into());
-        state.access.knows_password(&name, current, peer.address.ip()).await.map_err(wrong_password)?;
+        check_current(&state, &name, new.current.unwrap_or_else(|| "".into()), peer).await?;
     } else if !operator.may_everything() {
         let detail = "you can set your own password only; ask an admin over all edges to set others'";
         return Err(Problem::new(Code::NotAllowed, detail));
@@ -94,6 +94,16 @@ pub(super) async fn set_password(
     };
     users.set_password(&name, new.password, keep).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Whether `current` is the password of the user.
+pub(in crate::http) async fn check_current(
+    state: &ApiState,
+    name: &UserName,
+    current: Secret<String>,
+    peer: Peer,
+) -> Result<()> {
+    state.access.knows_password(name, current, peer.address.ip()).await.map_err(wrong_password)
 }
 
 /// Whoever asks is signed in, so that a wrong password is no lack of that.
@@ -108,7 +118,7 @@ fn wrong_password(error: SignInError) -> Problem {
 }
 
 /// What they may, for the audit log.
-pub(super) fn said(user: &User) -> String {
+pub(in crate::http) fn said(user: &User) -> String {
     match &user.tags {
         Some(tags) => format!("user {}: {} of {}", user.name, user.role, tags.join(", ")),
         None => format!("user {}: {} of every edge", user.name, user.role),

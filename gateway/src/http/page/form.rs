@@ -93,10 +93,11 @@ pub enum Kind {
     Lines,
 }
 
-/// A labelled field of a form. Its name is also its id.
+/// A labelled field of a form. Its name is also its id, unless another field of the page has that.
 #[must_use]
 pub struct Field<'a> {
     name: &'static str,
+    id: &'static str,
     label: &'a str,
     kind: Kind,
     value: &'a str,
@@ -112,7 +113,23 @@ impl<'a> Field<'a> {
     /// An empty field.
     pub fn new(kind: Kind, name: &'static str, label: &'a str) -> Self {
         let (value, hint, autocomplete) = ("", None, "off");
-        Self { name, label, kind, value, hint, autocomplete, required: false, first: false, most: None }
+        Self {
+            name,
+            id: name,
+            label,
+            kind,
+            value,
+            hint,
+            autocomplete,
+            required: false,
+            first: false,
+            most: None,
+        }
+    }
+
+    /// With an id of its own, by which a [`Wrong`] names it too.
+    pub fn id(self, id: &'static str) -> Self {
+        Self { id, ..self }
     }
 
     /// With what was typed before.
@@ -147,9 +164,9 @@ impl<'a> Field<'a> {
 
     /// The field, with what is wrong with it.
     pub fn show(&self, wrong: &Wrong) -> Markup {
-        let error = wrong.of(self.name);
+        let error = wrong.of(self.id);
         let ids = [self.hint.map(|_| "hint"), error.as_ref().map(|_| "error")];
-        let described: Vec<_> = ids.iter().flatten().map(|kind| format!("{}-{kind}", self.name)).collect();
+        let described: Vec<_> = ids.iter().flatten().map(|kind| format!("{}-{kind}", self.id)).collect();
         let described = Some(described.join(" ")).filter(|ids| !ids.is_empty());
         let invalid = error.as_ref().map(|_| "true");
         let (kind, least_and_most) = match self.kind {
@@ -161,20 +178,20 @@ impl<'a> Field<'a> {
         let value = if self.kind == Kind::Password { "" } else { self.value };
         html! {
             div .field {
-                label for=(self.name) { (self.label) @if !self.required { span .muted { " (optional)" } } }
-                @if let Some(hint) = self.hint { p .hint #{ (self.name) "-hint" } { (hint) } }
+                label for=(self.id) { (self.label) @if !self.required { span .muted { " (optional)" } } }
+                @if let Some(hint) = self.hint { p .hint #{ (self.id) "-hint" } { (hint) } }
                 @if self.kind == Kind::Lines {
-                    textarea #(self.name) name=(self.name) rows="10" required[self.required] autofocus[self.first]
+                    textarea #(self.id) name=(self.name) rows="10" required[self.required] autofocus[self.first]
                         autocomplete="off" autocapitalize="none" spellcheck="false" aria-invalid=[invalid]
                         aria-describedby=[&described] { "\n" (value) }
                 } @else {
-                    input #(self.name) type=(kind) name=(self.name) value=(value) required[self.required]
+                    input #(self.id) type=(kind) name=(self.name) value=(value) required[self.required]
                         autofocus[self.first] autocomplete=(self.autocomplete) autocapitalize="none"
                         spellcheck="false" maxlength=[self.most] min=[least_and_most.map(|(least, _)| least)]
                         max=[least_and_most.map(|(_, most)| most)] aria-invalid=[invalid]
                         aria-describedby=[&described];
                 }
-                @if let Some(error) = error { p .error #{ (self.name) "-error" } { (error) } }
+                @if let Some(error) = error { p .error #{ (self.id) "-error" } { (error) } }
             }
         }
     }

@@ -51,8 +51,14 @@ pub struct Entry {
 }
 
 /// The navigation, from top to bottom.
-pub const NAVIGATION: &[Entry] =
-    &[Entry { label: "Edges", path: "/", icon: Icon::Edges, needs: Needs::Edges(Role::Viewer) }];
+pub const NAVIGATION: &[Entry] = &[
+    Entry { label: "Edges", path: "/", icon: Icon::Edges, needs: Needs::Edges(Role::Viewer) },
+    Entry { label: "Gateway", path: "/health", icon: Icon::Health, needs: Needs::Gateway(Role::Viewer) },
+    Entry { label: "Audit", path: "/audit", icon: Icon::Audit, needs: Needs::Gateway(Role::Admin) },
+    Entry { label: "Users", path: "/users", icon: Icon::Users, needs: Needs::Gateway(Role::Admin) },
+    Entry { label: "Settings", path: "/settings", icon: Icon::Settings, needs: Needs::Gateway(Role::Admin) },
+    Entry { label: "Account", path: "/account", icon: Icon::Account, needs: Needs::Anybody },
+];
 
 /// The cookie in which a browser keeps how it wants pages to look.
 const THEME: &str = "tidegate-theme";

@@ -8,14 +8,20 @@ use shared::wire::admin::EdgeStatus;
 /// What an icon says. Each stands beside words that say the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Icon {
+    /// Oneself.
+    Account,
     /// Make one more.
     Add,
+    /// What was done.
+    Audit,
     /// It worked.
     Done,
     /// The greatest first.
     Down,
     /// Remote sites.
     Edges,
+    /// How something is.
+    Health,
     /// The page that follows.
     Next,
     /// The page before.
@@ -26,6 +32,10 @@ pub enum Icon {
     Search,
     /// The least first.
     Up,
+    /// What can be set.
+    Settings,
+    /// Those who may come in.
+    Users,
     /// Look out.
     Warning,
 }
@@ -33,6 +43,13 @@ pub enum Icon {
 /// The icon as markup: lines in the colour of the text beside it.
 pub fn icon(icon: Icon) -> Markup {
     let lines = match icon {
+        Icon::Account => "M12 12a4 4 0 1 0 0-8 4 4 0 0 0 0 8zM4 21c0-4 3.5-6 8-6s8 2 8 6",
+        Icon::Audit => "M6 3h9l4 4v14H6zM9 11h7M9 15h7",
+        Icon::Health => "M3 12h4l3-7 4 14 3-7h4",
+        Icon::Settings => "M5 4v6M5 14v6M12 4v3M12 11v9M19 4v9M19 17v3M3 12h4M10 9h4M17 15h4",
+        Icon::Users => {
+            "M9 11a3.5 3.5 0 1 0 0-7 3.5 3.5 0 0 0 0 7zM2 20c0-4 3-6 7-6s7 2 7 6M17 5a3 3 0 0 1 0 6M19 14c2 1 3 3 3 6"
+        }
         Icon::Add => "M12 5v14M5 12h14",
         Icon::Done => "M4 12.5l5 5L20 6.5",
         Icon::Down => "M12 5v14M6 13l6 6 6-6",
@@ -83,6 +100,11 @@ pub fn status_label(status: EdgeStatus) -> &'static str {
         EdgeStatus::Online => "Online",
         EdgeStatus::TunnelOpen => "Tunnel open",
     }
+}
+
+/// Tags, as people wrote them.
+pub fn tag_list(tags: &[String]) -> Markup {
+    html! { @for tag in tags { span .tag { (text(tag)) } " " } }
 }
 
 /// A number of people: `15,000`.

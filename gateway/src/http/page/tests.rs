@@ -17,6 +17,8 @@ use crate::http::tests::{Agent, Answer, Bench, hello};
 mod door;
 mod edge;
 mod enrolment;
+mod people;
+mod whole;
 
 const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
 

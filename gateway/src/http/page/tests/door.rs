@@ -4,10 +4,10 @@ use http::header::RETRY_AFTER;
 
 use super::*;
 
-const PASSWORD: &str = "correct horse battery";
+pub const PASSWORD: &str = "correct horse battery";
 
 /// A bench with a user, as whose browser signs in.
-async fn bench_with_user() -> Bench {
+pub async fn bench_with_user() -> Bench {
     let bench = Bench::new().await;
     let code = bench.access.set_up_code().expect("nobody is there");
     let fields =
@@ -17,7 +17,7 @@ async fn bench_with_user() -> Bench {
     bench
 }
 
-async fn sign_in(bench: &Bench, fields: &[(&str, &str)]) -> Answer {
+pub async fn sign_in(bench: &Bench, fields: &[(&str, &str)]) -> Answer {
     bench.browse("", "/sign-in", ours(fields)).await
 }
 
