@@ -24,6 +24,7 @@ mod operations;
 mod operator;
 mod operator_ssh;
 mod page;
+mod people;
 mod postgres;
 mod proxy;
 mod restarts;

@@ -3,6 +3,7 @@
 
 mod audited;
 mod configured;
+mod endings;
 mod life;
 mod refusals;
 mod tools;
@@ -37,10 +38,15 @@ struct Operator {
 impl Operator {
     /// With a key that the gateway knows and a configuration that pins the gateway's host key.
     async fn of(gateway: &Gateway) -> Self {
+        Self::with(gateway, &Value::Null).await
+    }
+
+    /// As [`Operator::of`], with a key that is this user's; nobody's, for null.
+    async fn with(gateway: &Gateway, user: &Value) -> Self {
         let folder = TempDir::new().expect("the folder for temporary files is writable");
         keygen(&folder.path().join("key")).await;
         let public = std::fs::read_to_string(folder.path().join("key.pub")).expect("it was made");
-        let add = json!({ "label": "ada", "public_key": public });
+        let add = json!({ "label": "ada", "public_key": public, "user": user });
         let added = gateway.admin.http.send_json(Method::POST, "/api/v1/ssh-keys", &add).await;
         let added: Value = added.expect("an answer").expect(201).json();
         let key_id = added["id"].as_str().expect("an id").to_owned();
