@@ -74,7 +74,7 @@ use crate::store::Store;
 use crate::telemetry::Vitals;
 use crate::tunnels::Tunnels;
 use browse::passes::Passes;
-use operation::{Needs, Operation};
+use operation::{Header, Needs, Operation};
 use problem::Code;
 use public::PublicAddresses;
 use snapshot::Uploads;
@@ -122,7 +122,7 @@ pub fn operations() -> Vec<Operation> {
         post("agent.check-in", CHECK_IN, Needs::Nothing, check_in::check_in, "An agent asks if it is needed")
             .audited_by_handler()
             .by_agents()
-            .header(wire::check_in::INSTANCE_HEADER, INSTANCE_ID)
+            .header(INSTANCE)
             .takes::<wire::check_in::CheckIn>("{}")
             .body_is_optional()
             .answers::<wire::check_in::Answer>(200)
@@ -139,7 +139,7 @@ pub fn operations() -> Vec<Operation> {
         )
         .audited_by_handler()
         .by_agents()
-        .header(wire::check_in::INSTANCE_HEADER, INSTANCE_ID)
+        .header(INSTANCE)
         .takes_bytes("application/gzip")
         .answers_nothing(204)
         .fails(&[Code::Busy, Code::StoreFailed, Code::StoreFull]),
@@ -189,7 +189,12 @@ const PROXY_ROOT: &str = "/api/v1/edges/{edge}/services/{service}/proxy/";
 const PROXY_PATH: &str = "/api/v1/edges/{edge}/services/{service}/proxy/{*path}";
 const STREAM: &str = "/api/v1/edges/{edge}/services/{service}/stream";
 /// What an agent's requests show besides its key.
-const INSTANCE_ID: &str = "The agent's instance id, a UUID.";
+const INSTANCE: Header = Header {
+    name: wire::check_in::INSTANCE_HEADER,
+    what: "The agent's instance id.",
+    required: true,
+    pattern: "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
+};
 /// Of whoever uses an edge.
 const USE: Needs = Needs::Edge(Role::Operator);
 

@@ -22,6 +22,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::body;
+use super::operation::Header;
 use super::problem::{Code, Problem, Result};
 use crate::access::{Credential, Operator};
 
@@ -29,6 +30,15 @@ use crate::access::{Credential, Operator};
 pub const KEY: &str = "idempotency-key";
 /// The header of answers that were given before.
 pub const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// What the API's document says of [`KEY`].
+pub const HEADER: Header = Header {
+    name: KEY,
+    what: "Any text of the client's choice, such as a UUID. The same request with the same key, within 24 hours and \
+        without a restart of the gateway between, is answered as it was the first time, and makes nothing more.",
+    required: false,
+    pattern: "^[!-~]{1,255}$",
+};
 
 /// How long an answer is kept: a script that failed in the night is started again in the morning.
 const LIFE: Duration = Duration::from_secs(24 * 60 * 60);

@@ -196,10 +196,10 @@ fn parameters(operation: &Operation, schemas: &mut Schemas) -> Vec<Value> {
             }));
         }
     }
-    for (name, what, required) in &operation.description.headers {
+    for header in &operation.description.headers {
         parameters.push(json!({
-            "name": name, "in": "header", "required": required, "description": what,
-            "schema": { "type": "string" },
+            "name": header.name, "in": "header", "required": header.required, "description": header.what,
+            "schema": { "type": "string", "pattern": header.pattern },
         }));
     }
     parameters

@@ -22,7 +22,7 @@ use super::problem::Code;
 use super::{ApiState, MAX_BODY, idempotency};
 use crate::access::Operator;
 use crate::domain::authority::Role;
-pub use description::{Answer, Content, Description, SchemaOf, Takes};
+pub use description::{Answer, Content, Description, Header, SchemaOf, Takes};
 
 pub mod description;
 
@@ -133,13 +133,9 @@ impl Operation {
     /// Makes something: a request that shows an `idempotency-key` does so once, however often it is sent.
     pub fn once_for_each_key(mut self) -> Self {
         self.once = true;
-        let what = "Any text of the client's choice, such as a UUID. The same request with the same key, within 24 hours \
-            and without a restart of the gateway between, is answered as it was the first time, and makes nothing more.";
-        self.description.headers.push((idempotency::KEY, what, false));
-        self.fails(&[
+        self.header(idempotency::HEADER).fails(&[
             Code::IdempotencyKeyInUse,
             Code::IdempotencyKeyReused,
-            Code::InvalidRequest,
             Code::BodyTooSlow,
         ])
     }

@@ -13,6 +13,7 @@
 //! | [`new_edge`], [`new_edges`], [`offer`] | enrolling a site, or many; a stock SSH client in an agent's place |
 //! | [`users`], [`account`] | who may do what; one's own password, tokens and keys |
 //! | [`settings`], [`health`], [`audit`] | the gateway as a whole |
+//! | [`reference`] | what the admin API can do |
 //!
 //! Pages are rendered here, whole, and work without any script. The one script that there is makes them live.
 //!
@@ -36,6 +37,7 @@ mod new_edge;
 mod new_edges;
 mod offer;
 mod parts;
+mod reference;
 pub mod refusal;
 mod settings;
 mod users;
@@ -151,6 +153,8 @@ pub fn operations() -> Vec<Row> {
         get("page.health.live", "/live/health", Gateway(Viewer), health::follow, "The same, as it changes"),
         get("page.audit", "/audit", Gateway(Admin), audit::list, "Page: the audit log"),
         get("page.audit.verify", "/audit/verify", Gateway(Admin), audit::verify, "Page: whether the log is intact"),
+        get("page.reference", "/api/v1/docs", Anybody, reference::show, "Page: what the admin API can do")
+            .answers_bytes(200, "text/html; charset=utf-8"),
         get("page.edges", "/", Edges(Viewer), edges::list, "Page: the edges"),
     ]
 }

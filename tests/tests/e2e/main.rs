@@ -7,6 +7,7 @@ mod browse;
 mod bulk;
 mod cluster;
 mod connect_proxy;
+mod contract;
 mod crash;
 mod credentials;
 mod docker;

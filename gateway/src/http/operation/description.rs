@@ -36,8 +36,8 @@ pub struct Description {
     pub query: Option<SchemaOf>,
     /// Parameters of the path, by their names in the braces.
     pub parts: Vec<(&'static str, SchemaOf)>,
-    /// Headers of requests that mean something here: name, what it is for, whether it must be there.
-    pub headers: Vec<(&'static str, &'static str, bool)>,
+    /// Headers of requests that mean something here.
+    pub headers: Vec<Header>,
     /// Answers that are no problems.
     pub answers: Vec<Answer>,
     /// Headers of those answers: name, what it tells.
@@ -50,6 +50,19 @@ pub struct Description {
     pub by_agents: bool,
     /// Another row at a path that differs in its end only tells about this one.
     pub told_elsewhere: bool,
+}
+
+/// A header of requests.
+#[derive(Clone, Copy)]
+pub struct Header {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is for.
+    pub what: &'static str,
+    /// Whether it must be there.
+    pub required: bool,
+    /// What its values look like, as a regular expression.
+    pub pattern: &'static str,
 }
 
 /// A body that is taken.
@@ -126,9 +139,9 @@ impl Operation {
         self.fails(&[Code::InvalidRequest])
     }
 
-    /// Reads a header that must be there.
-    pub fn header(mut self, name: &'static str, what: &'static str) -> Self {
-        self.description.headers.push((name, what, true));
+    /// Reads a header.
+    pub fn header(mut self, header: Header) -> Self {
+        self.description.headers.push(header);
         self.fails(&[Code::InvalidRequest])
     }
 
@@ -173,11 +186,8 @@ impl Operation {
     }
 
     /// Is made only if what it changes is as `if-match` says, where a request has that.
-    pub fn heeds_if_match(mut self) -> Self {
-        let what =
-            "The `etag` of an answer. If it was changed since, nothing is changed and the answer is `stale`.";
-        self.description.headers.push(("if-match", what, false));
-        self.fails(&[Code::Stale, Code::InvalidRequest])
+    pub fn heeds_if_match(self) -> Self {
+        self.header(IF_MATCH).fails(&[Code::Stale])
     }
 
     /// Says more than the summary does.
@@ -238,6 +248,14 @@ impl Operation {
         self
     }
 }
+
+/// On what a change depends.
+const IF_MATCH: Header = Header {
+    name: "if-match",
+    what: "The `etag` of an answer. If it was changed since, nothing is changed and the answer is `stale`.",
+    required: false,
+    pattern: r#"^(\*|"[0-9a-f]{16}")$"#,
+};
 
 /// Names of the parameters of a path.
 fn parameters(path: &'static str) -> impl Iterator<Item = &'static str> {

@@ -169,7 +169,7 @@ impl Page<'_> {
                         }
                         (body)
                     }
-                    (footer())
+                    (footer(visit))
                     // Where the script says what it did, for those who can't see it.
                     p #announcements .unseen role="status" aria-live="polite" {}
                 }
@@ -268,8 +268,13 @@ pub fn redirect_with(path: &str, flash: impl Into<String>) -> Response {
     response
 }
 
-fn footer() -> Markup {
+fn footer(visit: &Visit) -> Markup {
     html! {
-        footer { p .muted { "Tidegate " (env!("CARGO_PKG_VERSION")) } }
+        footer {
+            p .muted {
+                "Tidegate " (env!("CARGO_PKG_VERSION"))
+                @if visit.may(Needs::Anybody) { " · " a href="/api/v1/docs" { "Admin API" } }
+            }
+        }
     }
 }

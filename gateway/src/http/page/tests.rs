@@ -171,6 +171,16 @@ async fn list_shows_each_edge_with_what_an_operator_wants_to_know() {
 }
 
 #[tokio::test]
+async fn reference_of_the_api_is_a_page_like_the_others() {
+    let bench = Bench::new().await;
+    let answer = bench.look("/api/v1/docs").await;
+    let html = answer.page();
+    assert!(html.contains("id=\"edge.create\"") && html.contains("id=\"type-EdgePage\""), "{html}");
+    let stranger = bench.browse("", "/api/v1/docs", None).await;
+    assert!(stranger.redirect().0.starts_with("/sign-in"), "who is not signed in is asked to be");
+}
+
+#[tokio::test]
 async fn whatever_an_agent_says_is_text() {
     let bench = Bench::new().await;
     let agent = Agent::of(&bench.create("shop").await);
