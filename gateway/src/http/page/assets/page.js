@@ -200,7 +200,7 @@ addEventListener("change", (event) => {
 
 // "/" goes to the search, unless somebody is writing.
 addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, textarea, select")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches?.("input, textarea, select")) return;
   const field = document.querySelector(`[data-shortcut="${CSS.escape(event.key)}"]`);
   if (!field) return;
   event.preventDefault();
