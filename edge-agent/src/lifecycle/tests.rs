@@ -361,7 +361,7 @@ fn closing_waits_for_a_snapshot_that_is_sent_again_and_asks_once_it_is_stored() 
     let idle_at = bench.now;
     let delayed = Command::Tell(Notice::SnapshotDelayed { reason: "busy".into() });
     for _ in 0..3 {
-        assert_eq!(bench.send(not_sent()), [delayed.clone()]);
+        assert_eq!(bench.send(not_sent()), std::slice::from_ref(&delayed));
         while !bench.next().contains(&Command::SendSnapshot) {
             bench.answer(None);
         }
