@@ -178,6 +178,11 @@ async fn a_user_is_changed_and_goes_with_all_that_is_theirs() {
     bob.log_in(&gateway, "bob").await.ok();
     assert_eq!(bob.tidegate(&gateway, "edge create shop").await.code, 4);
     admin(&gateway, "user set-role bob admin").await.ok();
+    let last = admin(&gateway, "user delete bob --yes").await;
+    assert!(last.code == 1 && last.stderr.contains("last admin"), "{last:?}");
+    admin(&gateway, &format!("user add carol --role admin --password-file {}", bob.password_file()))
+        .await
+        .ok();
     bob.log_in(&gateway, "bob").await.ok();
     bob.tidegate(&gateway, "edge create shop").await.ok();
     let token = bob.tidegate(&gateway, "token create nightly --role viewer --expires 1h -o json").await.ok();
