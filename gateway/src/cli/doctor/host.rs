@@ -264,7 +264,7 @@ mod tests {
             "{next}"
         );
         let process = check(&report, "process");
-        assert_eq!(process.found.ends_with(&format!("process {}", std::process::id())), true, "{process:?}");
+        assert!(process.found.ends_with(&format!("process {}", std::process::id())), "{process:?}");
         drop(held);
         assert_eq!(holder(&folder), None);
     }
