@@ -126,7 +126,10 @@ fn files(data_dir: &Path, audit: AuditHead) -> Result<Vec<Entry>, BackupError> {
         move |source| BackupError::File { path, source }
     };
     let place = serde_json::to_vec(&audit).expect("a number and a string have no failing serializer");
-    let mut files = vec![Entry::File { name: RESTORED.to_owned(), content: place }];
+    let mut files = Vec::new();
+    if audit.seq > 0 {
+        files.push(Entry::File { name: RESTORED.to_owned(), content: place });
+    }
     for entry in fs::read_dir(data_dir).map_err(failed(data_dir))? {
         let entry = entry.map_err(failed(data_dir))?;
         let path = entry.path();

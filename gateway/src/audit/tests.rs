@@ -418,7 +418,7 @@ fn start_child(name: &str, data: &Path) -> Child {
     let module = module_path!().split_once("::").expect("a module of the crate").1;
     // Without the trap, the limit's signal would end the process; with it, writes fail as on a full disk.
     Command::new("sh")
-        .args(["-c", "trap '' XFSZ; ulimit -f 8192; exec \"$0\" \"$@\""])
+        .args(["-c", "trap '' XFSZ; ulimit -S -f 8192; exec \"$0\" \"$@\""])
         .arg(std::env::current_exe().expect("this test program"))
         .args(["--exact", "--nocapture", "--test-threads=1"])
         .arg(format!("{module}::{name}"))

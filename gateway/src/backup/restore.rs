@@ -10,6 +10,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::format::{Decoder, Entry, FormatError, VERSION};
+use crate::audit::log::RESTORED;
 use crate::data_dir::{DataDir, DataDirError, LOCK_FILE, RESTORING};
 use crate::domain::edge::{Change, Records};
 use crate::store::{self, DEFAULT_CACHE_BYTES, OpenError, SledStore, Store as _, StoreError};
@@ -158,7 +159,8 @@ impl Backup {
         let mut records = Records::default();
         while let Some(entry) = self.next(&mut decoder)? {
             match entry {
-                Entry::File { .. } => summary.files += 1,
+                // How far the audit log came is no file of the data folder that it was taken from.
+                Entry::File { name, .. } => summary.files += usize::from(name != RESTORED),
                 Entry::Record { key, value } => self.read_record(&mut records, &key, &value)?,
                 Entry::Snapshot { .. } => summary.snapshots += 1,
             }
