@@ -3,6 +3,7 @@
 //! | room | what lives there |
 //! | --- | --- |
 //! | [`authority`] | who may do what: roles, and the edges that they reach |
+//! | [`difference`] | what changed at a site between two snapshots |
 //! | [`edge`] | what is durable: edge records, settings |
 //! | [`event`] | what happened to an edge, for whoever watches |
 //! | [`people`] | what is durable of operators: users, sessions, API tokens, SSH keys |
@@ -22,6 +23,7 @@ use std::time::Instant;
 use edge::Timestamp;
 
 pub mod authority;
+pub mod difference;
 pub mod edge;
 pub mod event;
 pub mod history;

@@ -59,6 +59,9 @@ pub trait Store: Send + Sync + 'static {
     /// The edge's last snapshot.
     fn snapshot(&self, edge: EndpointId) -> StoreFuture<Option<SnapshotBlob>>;
 
+    /// The edge's snapshot before that: the last one as it was until another took its place.
+    fn snapshot_before(&self, edge: EndpointId) -> StoreFuture<Option<SnapshotBlob>>;
+
     /// Adds what happened to edges, in order; of each edge the newest [`crate::domain::history::KEPT`] stay.
     fn put_history(&self, entries: Vec<(EndpointId, HistoryEntry)>) -> StoreFuture<()>;
 

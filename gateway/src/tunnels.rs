@@ -412,6 +412,12 @@ impl Tunnels {
         self.store.snapshot(endpoint).await?.ok_or(AdminError::NoSnapshot)
     }
 
+    /// The snapshot before that, if there is one.
+    pub async fn snapshot_before(&self, name: &EdgeName) -> Result<Option<SnapshotBlob>, AdminError> {
+        let endpoint = self.edge(name).await?.endpoint_id;
+        Ok(self.store.snapshot_before(endpoint).await?)
+    }
+
     /// Has the agent take a snapshot now (opening the tunnel for it) and waits for it.
     pub async fn take_snapshot(&self, name: &EdgeName) -> Result<SnapshotBlob, OpenError> {
         let Granted { link, hold } = self.want(name, None).await?;

@@ -12,7 +12,7 @@ mod history;
 pub mod offers;
 mod session;
 pub(super) mod settings;
-mod snapshots;
+pub(super) mod snapshots;
 pub(super) mod ssh_keys;
 mod status;
 pub(super) mod tokens;
@@ -41,6 +41,7 @@ pub fn operations() -> Vec<Operation> {
     const TUNNEL: &str = "/api/v1/edges/{edge}/tunnel";
     const OFFER: &str = "/api/v1/edges/{edge}/offer";
     const SNAPSHOT: &str = "/api/v1/edges/{edge}/snapshot";
+    const CHANGES: &str = "/api/v1/edges/{edge}/snapshot/changes";
     const HISTORY: &str = "/api/v1/edges/{edge}/history";
     const EVENTS: &str = "/api/v1/events";
     const STATUS: &str = "/api/v1/status";
@@ -130,6 +131,10 @@ pub fn operations() -> Vec<Operation> {
         get("snapshot.show", SNAPSHOT, Edge(Viewer), snapshots::show, "Shows the last snapshot")
             .answers::<wire::StoredSnapshot>(200)
             .fails(&[Code::SnapshotNotFound, Code::Busy, Code::StoreFailed, Code::StoreFull]),
+        get("snapshot.changes", CHANGES, Edge(Viewer), snapshots::changes, "How the site changed between its snapshots")
+            .answers::<wire::SiteChanges>(200)
+            .fails(&[Code::SnapshotNotFound, Code::StoreFailed, Code::StoreFull])
+            .more("Between the last and the one before: what people would look into, and not load or free memory."),
         post("snapshot.take", SNAPSHOT, Edge(Operator), snapshots::take, "Has the site take a snapshot now")
             .answers::<wire::StoredSnapshot>(200)
             .fails(&OPENING)

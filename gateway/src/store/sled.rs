@@ -100,7 +100,16 @@ impl Store for SledStore {
 
     fn snapshot(&self, edge: EndpointId) -> StoreFuture<Option<SnapshotBlob>> {
         let store = self.clone();
-        Box::pin(async move { store.snapshots.read(move |tree| snapshots::read(tree, edge)).await })
+        Box::pin(async move {
+            store.snapshots.read(move |tree| snapshots::read(tree, snapshots::Slot::LAST, edge)).await
+        })
+    }
+
+    fn snapshot_before(&self, edge: EndpointId) -> StoreFuture<Option<SnapshotBlob>> {
+        let store = self.clone();
+        Box::pin(async move {
+            store.snapshots.read(move |tree| snapshots::read(tree, snapshots::Slot::BEFORE, edge)).await
+        })
     }
 
     fn put_history(&self, entries: Vec<(EndpointId, HistoryEntry)>) -> StoreFuture<()> {

@@ -1,4 +1,4 @@
-//! The last snapshot of each edge, in parts, in a database of its own.
+//! The last snapshot of each edge and the one before, in parts, in a database of its own.
 //!
 //! Parts, because sled writes long values to files that it never syncs ([`MAX_VALUE`]). A database of its own, because a
 //! snapshot can be taken again: where this database is damaged it is thrown away, and the records are safe from it.
@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | `head/1/` ‖ 16 bytes of the endpoint id | JSON of [`HeadV1`] |
 //! | `part/1/` ‖ 16 bytes of the endpoint id ‖ number, 2 bytes big-endian | up to [`PART`] bytes |
+//! | `before/1/`, `before-part/1/` | the same of the snapshot before |
 //!
 //! The rule: head and parts of a snapshot are written and removed in one batch.
 
@@ -28,6 +29,13 @@ const _: () = assert!(MAX_COMPRESSED / PART < u16::MAX as usize, "the parts of a
 const HEAD: &[u8] = b"head/1/";
 const PARTS: &[u8] = b"part/1/";
 
+/// Which of an edge's snapshots.
+#[derive(Clone, Copy)]
+pub(super) struct Slot {
+    head: &'static [u8],
+    parts: &'static [u8],
+}
+
 /// What is known of a snapshot besides its bytes.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,37 +54,46 @@ pub(super) fn check(snapshot: &SnapshotBlob) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Replaces the snapshot of `edge`.
+/// Replaces the snapshot of `edge`; the one that was the last becomes the one before.
 pub(super) fn put(tree: &sled::Tree, edge: EndpointId, snapshot: &SnapshotBlob) -> sled::Result<sled::Batch> {
     let mut batch = remove(tree, edge)?;
+    if let Some(before) = read(tree, Slot::LAST, edge)? {
+        write(&mut batch, Slot::BEFORE, edge, &before);
+    }
+    write(&mut batch, Slot::LAST, edge, snapshot);
+    Ok(batch)
+}
+
+fn write(batch: &mut sled::Batch, slot: Slot, edge: EndpointId, snapshot: &SnapshotBlob) {
     let head = HeadV1 {
         received_at: snapshot.received_at.0,
         instance: snapshot.instance,
         bytes: snapshot.gzip.len(),
     };
     let head = serde_json::to_vec(&head).expect("numbers and an id have no failing serializer");
-    batch.insert(head_key(edge), head);
+    batch.insert(slot.head_key(edge), head);
     for (number, part) in (0u16..).zip(snapshot.gzip.chunks(PART)) {
-        batch.insert(part_key(edge, number), part);
+        batch.insert(slot.part_key(edge, number), part);
     }
-    Ok(batch)
 }
 
-/// Removes the snapshot of `edge`, if there is one.
+/// Removes the snapshots of `edge`, if there are any.
 pub(super) fn remove(tree: &sled::Tree, edge: EndpointId) -> sled::Result<sled::Batch> {
     let mut batch = sled::Batch::default();
-    batch.remove(head_key(edge));
-    for key in tree.scan_prefix(parts_key(edge)).keys() {
-        batch.remove(key?);
+    for slot in [Slot::LAST, Slot::BEFORE] {
+        batch.remove(slot.head_key(edge));
+        for key in tree.scan_prefix(slot.parts_key(edge)).keys() {
+            batch.remove(key?);
+        }
     }
     Ok(batch)
 }
 
-/// The snapshot of `edge`. One whose pieces do not fit together counts as none: another can be taken.
-pub(super) fn read(tree: &sled::Tree, edge: EndpointId) -> sled::Result<Option<SnapshotBlob>> {
-    let Some(head) = tree.get(head_key(edge))? else { return Ok(None) };
+/// A snapshot of `edge`. One whose pieces do not fit together counts as none: another can be taken.
+pub(super) fn read(tree: &sled::Tree, slot: Slot, edge: EndpointId) -> sled::Result<Option<SnapshotBlob>> {
+    let Some(head) = tree.get(slot.head_key(edge))? else { return Ok(None) };
     let mut gzip = Vec::new();
-    for part in tree.scan_prefix(parts_key(edge)).values() {
+    for part in tree.scan_prefix(slot.parts_key(edge)).values() {
         gzip.extend_from_slice(&part?);
     }
     match serde_json::from_slice::<HeadV1>(&head) {
@@ -101,14 +118,21 @@ pub(super) fn orphans(tree: &sled::Tree, edges: &HashSet<EndpointId>) -> sled::R
     Ok(orphans)
 }
 
-fn head_key(edge: EndpointId) -> Vec<u8> {
-    [HEAD, edge.as_bytes()].concat()
-}
+impl Slot {
+    /// The last one.
+    pub(super) const LAST: Self = Self { head: HEAD, parts: PARTS };
+    /// The one before.
+    pub(super) const BEFORE: Self = Self { head: b"before/1/", parts: b"before-part/1/" };
 
-fn parts_key(edge: EndpointId) -> Vec<u8> {
-    [PARTS, edge.as_bytes()].concat()
-}
+    fn head_key(self, edge: EndpointId) -> Vec<u8> {
+        [self.head, edge.as_bytes()].concat()
+    }
 
-fn part_key(edge: EndpointId, number: u16) -> Vec<u8> {
-    [PARTS, edge.as_bytes(), &number.to_be_bytes()].concat()
+    fn parts_key(self, edge: EndpointId) -> Vec<u8> {
+        [self.parts, edge.as_bytes()].concat()
+    }
+
+    fn part_key(self, edge: EndpointId, number: u16) -> Vec<u8> {
+        [self.parts, edge.as_bytes(), &number.to_be_bytes()].concat()
+    }
 }

@@ -219,12 +219,18 @@ pub(crate) async fn a_snapshot_is_replaced_as_a_whole(place: impl Place) {
     let store = place.open().await;
     let of = edge(1).endpoint;
     store.commit(vec![Change::PutEdge(edge(1))]).await.expect("written");
+    let mut before = None;
     for length in [MAX_COMPRESSED, 0, 4096, 4097, 300_000, 1] {
         store.put_snapshot(of, snapshot(length)).await.expect("written");
         assert_eq!(store.snapshot(of).await.expect("readable"), Some(snapshot(length)), "{length} bytes");
+        assert_eq!(store.snapshot_before(of).await.expect("readable"), before, "{length} bytes");
+        before = Some(snapshot(length));
     }
     let store = reopen(&place, store).await;
     assert_eq!(store.snapshot(of).await.expect("readable"), Some(snapshot(1)));
+    assert_eq!(store.snapshot_before(of).await.expect("readable"), Some(snapshot(300_000)));
+    store.commit(vec![Change::DeleteEdge(of)]).await.expect("written");
+    assert_eq!(store.snapshot_before(of).await.expect("readable"), None, "it goes with its edge");
 }
 
 pub(crate) async fn the_newest_of_what_happened_to_an_edge_is_kept(place: impl Place) {

@@ -54,6 +54,10 @@ impl Store for Timed {
         self.store.snapshot(edge)
     }
 
+    fn snapshot_before(&self, edge: EndpointId) -> StoreFuture<Option<SnapshotBlob>> {
+        self.store.snapshot_before(edge)
+    }
+
     fn put_history(&self, entries: Vec<(EndpointId, HistoryEntry)>) -> StoreFuture<()> {
         self.time(self.store.put_history(entries))
     }

@@ -327,6 +327,31 @@ pub struct StoredSnapshot {
     pub snapshot: super::snapshot::Snapshot,
 }
 
+/// `GET /api/v1/edges/{edge}/snapshot/changes`: how the site differs from how it was in the snapshot before the last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct SiteChanges {
+    /// When the snapshot before was received; absent where there is none, and nothing to compare with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// What changed, 200 at most.
+    pub changes: Vec<SiteChange>,
+}
+
+/// Something at a site that changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct SiteChange {
+    /// What, such as `container web`.
+    pub what: String,
+    /// What it was; absent where it was not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// What it is; absent where it is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub now: Option<String>,
+}
+
 /// `GET /api/v1/gateway`: where the gateway is and how to recognise it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -30,6 +30,7 @@ use crate::domain::authority::Role;
 use crate::domain::event::{Event, What};
 use crate::domain::refusal::AdminError;
 use crate::http::ApiState;
+use crate::http::admin::snapshots::changes_to;
 use crate::http::body::{Path, Query};
 use crate::http::guard::from_our_page;
 use crate::http::operation::Needs;
@@ -73,7 +74,9 @@ pub async fn show(
     let snapshot = match state.tunnels.snapshot(&name).await {
         Ok(blob) => {
             let received_at = blob.received_at.to_string();
-            Some((received_at, unpack(blob.gzip.into()).await.map_err(Problem::internal)?))
+            let snapshot = unpack(blob.gzip.into()).await.map_err(Problem::internal)?;
+            let changes = changes_to(&state, &name, &snapshot).await?;
+            Some(report::Site { received_at, snapshot, changes })
         }
         Err(AdminError::NoSnapshot) => None,
         Err(error) => return Err(error.into()),

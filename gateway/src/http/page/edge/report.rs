@@ -1,14 +1,24 @@
 //! The last snapshot as something to read: the host, its disks, its services, its Docker Engines.
 
 use maud::{Markup, html};
-use shared::wire::admin::Edge;
+use shared::wire::admin::{Edge, SiteChanges};
 use shared::wire::snapshot::{Disk, Docker, Host, Snapshot};
 
 use crate::http::page::parts::{Tone, notice, text, time};
 use crate::quantities::{bytes, span};
 
-/// The site, as it looked at that time.
-pub fn show(edge: &Edge, snapshot: Option<&(String, Snapshot)>, uses: bool) -> Markup {
+/// What is known of a site.
+pub struct Site {
+    /// When the gateway got to know it.
+    pub received_at: String,
+    /// What the site looked like then.
+    pub snapshot: Snapshot,
+    /// What changed since the snapshot before.
+    pub changes: SiteChanges,
+}
+
+/// The site, as it looked last.
+pub fn show(edge: &Edge, site: Option<&Site>, uses: bool) -> Markup {
     html! {
         section .card #site aria-labelledby="site-title" {
             div .head {
@@ -17,9 +27,10 @@ pub fn show(edge: &Edge, snapshot: Option<&(String, Snapshot)>, uses: bool) -> M
                     form method="post" action={ "/edges/" (edge.name) "/snapshot" } { button { "Take a snapshot now" } }
                 }
             }
-            @match snapshot {
-                Some((received_at, snapshot)) => {
+            @match site {
+                Some(Site { received_at, snapshot, changes }) => {
                     p .muted { "As of " (time(received_at)) }
+                    (changed(changes))
                     (host(&snapshot.host))
                     (disks(&snapshot.host.disks))
                     @let silent = snapshot.agent.services.iter().filter(|health| !health.answers);
@@ -33,6 +44,32 @@ pub fn show(edge: &Edge, snapshot: Option<&(String, Snapshot)>, uses: bool) -> M
                     @for problem in &snapshot.problems { (notice(Tone::Note, &html! { "Not known: " (text(problem)) })) }
                 }
                 None => p .muted { "No snapshot yet. Its agent sends one before it closes a tunnel." },
+            }
+        }
+    }
+}
+
+fn changed(changes: &SiteChanges) -> Markup {
+    html! {
+        @if let Some(since) = &changes.since {
+            details open[!changes.changes.is_empty()] {
+                summary {
+                    @if changes.changes.is_empty() { "Nothing has changed" } @else { (changes.changes.len()) " changes" }
+                    " since the snapshot of " (time(since))
+                }
+                ul .changes {
+                    @for change in &changes.changes {
+                        li {
+                            strong { (text(&change.what)) } " "
+                            @match (&change.before, &change.now) {
+                                (Some(before), Some(now)) => { del { (text(before)) } " → " ins { (text(now)) } },
+                                (None, Some(now)) => { "now: " ins { (text(now)) } },
+                                (Some(before), None) => { "is gone: " del { (text(before)) } },
+                                (None, None) => "changed",
+                            }
+                        }
+                    }
+                }
             }
         }
     }

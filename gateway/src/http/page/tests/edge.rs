@@ -36,6 +36,7 @@ async fn an_edge_shows_state_services_and_commands() {
         assert!(html.contains(part), "no {part} in {html}");
     }
     assert_eq!(bench.look("/edges/nowhere").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(bench.get("/api/v1/edges/shop/snapshot/changes").await.problem().1, "snapshot-not-found");
 }
 
 #[tokio::test]
@@ -116,6 +117,27 @@ async fn whatever_a_snapshot_says_is_text() {
     assert!(!html.contains("<img") && !html.contains('\u{1b}') && !html.contains('\u{202e}'), "{html}");
     assert!(html.contains("&lt;img src=x onerror=alert(1)&gt;\\u{1b}[2J\\u{202e}"), "{html}");
     assert!(html.contains("8.0 GiB") && html.contains("1.0 TiB"), "{html}");
+}
+
+#[tokio::test]
+async fn what_changed_since_the_snapshot_before_is_told() {
+    let bench = Bench::new().await;
+    let agent = shop(&bench).await;
+    let site = |name: &str| Snapshot {
+        host: Host { name: name.to_owned(), ..Host::default() },
+        ..Snapshot::default()
+    };
+    bench.as_agent(wire::check_in::SNAPSHOT_PATH, &agent, packed(&site("till-3"))).await;
+    assert!(!bench.look("/edges/shop").await.page().contains("since the snapshot of"));
+    let none = bench.get("/api/v1/edges/shop/snapshot/changes").await.json();
+    assert_eq!(none, json!({"changes": []}));
+    bench.as_agent(wire::check_in::SNAPSHOT_PATH, &agent, packed(&site(HOSTILE))).await;
+    let answer = bench.look("/edges/shop").await;
+    let html = answer.page();
+    assert!(html.contains("1 changes since the snapshot of") && html.contains("<del>till-3</del>"), "{html}");
+    assert!(html.contains("<ins>&lt;img src=x"), "{html}");
+    let told = bench.get("/api/v1/edges/shop/snapshot/changes").await.json();
+    assert_eq!(told["changes"][0]["before"], "till-3");
 }
 
 #[tokio::test]
