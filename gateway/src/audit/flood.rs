@@ -65,7 +65,7 @@ impl Flood {
         }
         let known = self.refusals.len() - self.strangers;
         if is_stranger && self.strangers >= MAX_STRANGERS {
-            return self.from_everywhere(entry, kind, now);
+            return self.combined(entry, kind, now);
         }
         if !is_stranger && known >= MAX_KNOWN {
             return Some(entry);
@@ -76,7 +76,7 @@ impl Flood {
     }
 
     /// One more of strangers that have no count of their own.
-    fn from_everywhere(&mut self, entry: Entry, kind: Kind, now: Instant) -> Option<Entry> {
+    fn combined(&mut self, entry: Entry, kind: Kind, now: Instant) -> Option<Entry> {
         let (action, code) = ("refusals", "many");
         let anywhere = Kind { source: None, code: None, action: action.to_owned(), ..kind };
         let mut first = None;
