@@ -586,7 +586,7 @@ impl Tunnels {
     pub async fn measure(&self, reach: Reach) -> Measure {
         let queue = self.questions.max_capacity() - self.questions.capacity();
         self.ask(move |task, now| Measure {
-            census: task.registry.census(|tags| reach.covers(tags), now),
+            census: task.census(&reach, now),
             carried: task.carried(),
             streams: task.live_streams(),
             watchers: task.events.watchers(),

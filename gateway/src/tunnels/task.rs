@@ -10,6 +10,10 @@ use shared::wire::admin::TunnelUse;
 /// How often last-seen times go to the store. They are for people; losing half a minute of them in a crash is fine.
 const SEEN_EVERY: Duration = Duration::from_secs(30);
 
+/// How old a count of all edges may be while nothing happened to any: what changes without an event (another instance
+/// of a cluster) shows after this. Bounds what those who ask for the gateway's status can cost.
+const CENSUS_AGE: Duration = Duration::from_secs(1);
+
 /// Questions taken in a row before the task looks at its other inputs.
 const BATCH: usize = 256;
 
@@ -57,6 +61,8 @@ pub(super) struct Task {
     carried: Carried,
     telemetry: Telemetry,
     history: History,
+    /// All edges counted, when, and after which event.
+    census: Option<(Instant, EventId, Census)>,
     next_token: u64,
 }
 
@@ -85,6 +91,7 @@ impl Task {
             carried: Carried::default(),
             telemetry,
             history,
+            census: None,
             next_token: 0,
         }
     }
@@ -249,6 +256,22 @@ impl Task {
         let (from_edge_bytes, to_edge_bytes) = attached.link.as_ref().map_or((0, 0), Link::carried);
         let (streams, operators) = (attached.streams, attached.operators.clone());
         Some(TunnelUse { streams, from_edge_bytes, to_edge_bytes, operators })
+    }
+
+    /// Edges within reach by status.
+    pub(super) fn census(&mut self, reach: &Reach, now: Now) -> Census {
+        if !reach.is_all() {
+            return self.registry.census(|tags| reach.covers(tags), now);
+        }
+        let event = self.events.last();
+        match self.census {
+            Some((at, after, census)) if after == event && now.instant < at + CENSUS_AGE => census,
+            Some(_) | None => {
+                let census = self.registry.census(|_| true, now);
+                self.census = Some((now.instant, event, census));
+                census
+            }
+        }
     }
 
     /// What streams carried since the start.
