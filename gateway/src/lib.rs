@@ -8,7 +8,7 @@
 //! | [`domain`] | PURE: edge records, one tunnel's machine, the registry of all, the check-in decision |
 //! | [`store`] | durable state: the trait, sled |
 //! | [`backup`] | everything that a gateway must keep, in one file, and back |
-//! | [`access`] | who may use the gateway as an operator: API tokens, SSH keys |
+//! | [`access`] | who may use the gateway as an operator: users, sessions, API tokens, SSH keys |
 //! | [`audit`] | what was done, by whom: an append-only log whose records are chained by hashes |
 //! | [`tunnels`] | the one task that owns the registry and runs its commands |
 //! | [`link`] | one live tunnel and its streams |

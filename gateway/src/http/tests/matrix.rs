@@ -21,14 +21,14 @@ const PASSWORD: &str = "correct horse";
 const EDGES: [&str; 3] = ["shop", "kiosk", "nowhere"];
 const TAG: &str = "berlin";
 
-/// How somebody comes.
+/// What somebody comes with.
 #[derive(Clone, Debug)]
 enum Comes {
-    WithNothing,
-    WithToken(String),
-    WithSession(String),
+    Nothing,
+    Token(String),
+    Session(String),
     /// A browser that another site's page made send it.
-    WithSessionFromElsewhere(String),
+    SessionFromElsewhere(String),
 }
 
 #[derive(Clone)]
@@ -42,10 +42,10 @@ struct Actor {
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match &self.comes {
-            Comes::WithNothing => "nothing",
-            Comes::WithToken(_) => "a token",
-            Comes::WithSession(_) => "a session",
-            Comes::WithSessionFromElsewhere(_) => "a session from elsewhere",
+            Comes::Nothing => "nothing",
+            Comes::Token(_) => "a token",
+            Comes::Session(_) => "a session",
+            Comes::SessionFromElsewhere(_) => "a session from elsewhere",
         };
         write!(f, "{:?}, bound: {}, with {kind}", self.role, self.bound)
     }
@@ -54,7 +54,7 @@ impl fmt::Display for Actor {
 /// All roles and reaches, each with every kind of credential, and nobody.
 async fn actors(access: &Access, root: &str) -> Vec<Actor> {
     let root = access.by_token(root).expect("the first token");
-    let mut actors = vec![Actor { role: None, bound: false, comes: Comes::WithNothing }];
+    let mut actors = vec![Actor { role: None, bound: false, comes: Comes::Nothing }];
     for role in Role::ALL {
         for bound in [false, true] {
             let tags = bound.then(|| vec![TAG.to_owned()]);
@@ -73,10 +73,10 @@ async fn actors(access: &Access, root: &str) -> Vec<Actor> {
             let of_user = tokens.create_by(&user, spec(None, None)).await.expect("as much as they may");
             let of_nobody = tokens.create_by(&root, spec(Some(role), tags)).await.expect("less");
             for comes in [
-                Comes::WithToken(of_nobody.token.expose().clone()),
-                Comes::WithToken(of_user.token.expose().clone()),
-                Comes::WithSession(cookie.clone()),
-                Comes::WithSessionFromElsewhere(cookie),
+                Comes::Token(of_nobody.token.expose().clone()),
+                Comes::Token(of_user.token.expose().clone()),
+                Comes::Session(cookie.clone()),
+                Comes::SessionFromElsewhere(cookie),
             ] {
                 actors.push(Actor { role: Some(role), bound, comes });
             }
@@ -92,7 +92,7 @@ fn expected(needs: Needs, method: &Method, actor: &Actor, edge: &str) -> Option<
     }
     let Some(role) = actor.role else { return Some((401, "not-authenticated")) };
     let safe = [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE].contains(method);
-    if matches!(actor.comes, Comes::WithSessionFromElsewhere(_)) && !safe {
+    if matches!(actor.comes, Comes::SessionFromElsewhere(_)) && !safe {
         return Some((403, "cross-origin"));
     }
     let (needed, all, this) = match needs {
@@ -123,12 +123,12 @@ fn request(method: &Method, path: &str, actor: &Actor) -> Request<Body> {
     let peer = Peer { address: ([192, 0, 2, 1], 5).into(), secure: true };
     let request = request.extension(peer);
     let request = match &actor.comes {
-        Comes::WithNothing => request,
-        Comes::WithToken(token) => request.header(AUTHORIZATION, format!("Bearer {token}")),
-        Comes::WithSession(cookie) => request
+        Comes::Nothing => request,
+        Comes::Token(token) => request.header(AUTHORIZATION, format!("Bearer {token}")),
+        Comes::Session(cookie) => request
             .header(COOKIE, format!("__Host-tidegate={cookie}"))
             .header("sec-fetch-site", "same-origin"),
-        Comes::WithSessionFromElsewhere(cookie) => {
+        Comes::SessionFromElsewhere(cookie) => {
             request.header(COOKIE, format!("__Host-tidegate={cookie}")).header("sec-fetch-site", "cross-site")
         }
     };
@@ -180,7 +180,7 @@ async fn what_is_no_row_is_told_to_those_who_are_known_only() {
             let answer = bench.router.clone().oneshot(request(&method, path, &actor)).await;
             let answer = answer.expect("a router never fails");
             let code = answer.extensions().get::<problem::Occurred>().map(|occurred| occurred.code.name());
-            let from_elsewhere = matches!(actor.comes, Comes::WithSessionFromElsewhere(_));
+            let from_elsewhere = matches!(actor.comes, Comes::SessionFromElsewhere(_));
             let expected = match (actor.role, from_elsewhere && method == Method::PUT) {
                 (None, _) => (401, "not-authenticated"),
                 (Some(_), true) => (403, "cross-origin"),
