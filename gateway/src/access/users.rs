@@ -15,6 +15,7 @@ use super::passwords::{PasswordError, Passwords};
 use crate::domain::authority::{BadTags, Role, checked_tags};
 use crate::domain::edge::Change;
 use crate::domain::people::User;
+use crate::domain::version::Condition;
 use crate::store::StoreError;
 
 /// Far more than operators of one gateway, and still nothing in memory.
@@ -25,6 +26,7 @@ const MAX_USERS: usize = 1000;
 pub struct Users {
     ledger: Ledger,
     passwords: Passwords,
+    condition: Condition,
 }
 
 /// A user who is to be.
@@ -58,6 +60,11 @@ pub enum UserError {
     /// Nobody has this name.
     #[error("there is no user {0}; GET /api/v1/users lists them")]
     NoSuchUser(UserName),
+    /// Somebody else changed the user meanwhile.
+    #[error(
+        "this user was changed since you read it; read it again, look whether your change still fits, and send its new etag as if-match"
+    )]
+    Stale,
     /// There are too many.
     #[error("there are {MAX_USERS} users already; delete some with DELETE /api/v1/users/NAME")]
     TooMany,
@@ -82,7 +89,12 @@ pub enum UserError {
 
 impl Users {
     pub(super) fn new(ledger: Ledger, passwords: Passwords) -> Self {
-        Self { ledger, passwords }
+        Self { ledger, passwords, condition: Condition::None }
+    }
+
+    /// A handle that changes and deletes on this condition, which is checked when nobody else can change the same user.
+    pub fn provided(self, condition: Condition) -> Self {
+        Self { condition, ..self }
     }
 
     /// Makes a user. They are durable before this returns.
@@ -156,6 +168,7 @@ impl Users {
         };
         let turn = self.ledger.turn().await;
         let before = self.find(name)?;
+        self.check_not_stale(&before)?;
         let user = User {
             role: change.role.unwrap_or(before.role),
             tags: tags.unwrap_or_else(|| before.tags.clone()),
@@ -172,6 +185,7 @@ impl Users {
     pub async fn delete(&self, name: &UserName) -> Result<(), UserError> {
         let turn = self.ledger.turn().await;
         let user = self.find(name)?;
+        self.check_not_stale(&user)?;
         self.check_not_last(&user)?;
         let owner = Some(user.id);
         let batch = self.ledger.read(|book| {
@@ -201,6 +215,10 @@ impl Users {
         batch.push(Change::PutUser(user));
         turn.commit(batch).await?;
         Ok(())
+    }
+
+    fn check_not_stale(&self, user: &User) -> Result<(), UserError> {
+        if self.condition.admits(&user.changeable()) { Ok(()) } else { Err(UserError::Stale) }
     }
 
     fn check_not_last(&self, user: &User) -> Result<(), UserError> {

@@ -8,7 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// What somebody may do. Each role includes those before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
     /// Looks: at edges, their tunnels, snapshots and history.
     Viewer,

@@ -79,6 +79,12 @@ pub struct SshKey {
 }
 
 impl User {
+    /// What a change of them may depend on: what they may. Their password is no part of it, so that nothing made of it
+    /// is ever shown.
+    pub fn changeable(&self) -> impl std::hash::Hash + '_ {
+        (self.id, self.role, &self.tags)
+    }
+
     /// Whether they may do everything: what must never end for the last who can.
     pub fn is_unbound_admin(&self) -> bool {
         self.role == Role::Admin && self.tags.is_none()

@@ -203,18 +203,22 @@ pub fn operations() -> Vec<Operation> {
         get("user.show", USER, Gateway(Admin), users::show, "Shows one user")
             .part::<UserName>("user")
             .answers::<wire::User>(200)
+            .answers_etag()
             .fails(&[Code::UserNotFound]),
         patch("user.change", USER, Gateway(Admin), users::change, "Changes a user's role or tags")
             .part::<UserName>("user")
             .takes::<wire::ChangeUser>(r#"{"role":"viewer"}"#)
             .answers::<wire::User>(200)
+            .answers_etag()
             .fails(&[Code::UserNotFound, Code::LastAdmin])
+            .heeds_if_match()
             .durable()
             .more("What they have open ends: streams, SSH connections, live pages."),
         delete("user.delete", USER, Gateway(Admin), users::delete, "Deletes a user")
             .part::<UserName>("user")
             .answers_nothing(204)
             .fails(&[Code::UserNotFound, Code::LastAdmin])
+            .heeds_if_match()
             .durable()
             .more("With their sessions, tokens and SSH keys, and all that they have open."),
         put("user.set-password", PASSWORD, Needs::Anybody, users::set_password, "Sets a user's password")

@@ -55,6 +55,7 @@ impl From<UserError> for Problem {
         match error {
             UserError::NameTaken(_) => Self::new(Code::UserNameTaken, detail),
             UserError::NoSuchUser(_) => Self::new(Code::UserNotFound, detail),
+            UserError::Stale => Self::new(Code::Stale, detail),
             UserError::TooMany => Self::new(Code::TooManyUsers, detail),
             UserError::Tags(_) => Self::new(Code::InvalidField, detail),
             UserError::Password(error) => error.into(),

@@ -13,9 +13,11 @@ use shared::wire::admin;
 
 use crate::access::{ChangeUser, Credential, NewUser, Operator, SignInError};
 use crate::domain::people::User;
+use crate::domain::version::Version;
 use crate::http::ApiState;
 use crate::http::audited::Noted;
 use crate::http::body::{Json, Path, Query};
+use crate::http::conditional::{IfMatch, Tagged};
 use crate::http::paging::PageQuery;
 use crate::http::peer::Peer;
 use crate::http::problem::{Code, Problem, Result};
@@ -47,27 +49,29 @@ pub(super) async fn list(
 pub(super) async fn show(
     State(state): State<Arc<ApiState>>,
     Path(name): Path<UserName>,
-) -> Result<axum::Json<admin::User>> {
-    Ok(axum::Json(to_wire(state.access.users().find(&name)?)))
+) -> Result<Tagged<admin::User>> {
+    Ok(tagged(state.access.users().find(&name)?))
 }
 
 /// `PATCH /users/{user}`.
 pub(super) async fn change(
     State(state): State<Arc<ApiState>>,
     Path(name): Path<UserName>,
+    IfMatch(condition): IfMatch,
     Json(change): Json<admin::ChangeUser>,
-) -> Result<(Extension<Noted>, axum::Json<admin::User>)> {
+) -> Result<(Extension<Noted>, Tagged<admin::User>)> {
     let change = ChangeUser { role: change.role.map(Into::into), tags: change.tags };
-    let user = state.access.users().change(&name, change).await?;
-    Ok((Extension(Noted::detail(said(&user))), axum::Json(to_wire(user))))
+    let user = state.access.users().provided(condition).change(&name, change).await?;
+    Ok((Extension(Noted::detail(said(&user))), tagged(user)))
 }
 
 /// `DELETE /users/{user}`.
 pub(super) async fn delete(
     State(state): State<Arc<ApiState>>,
     Path(name): Path<UserName>,
+    IfMatch(condition): IfMatch,
 ) -> Result<StatusCode> {
-    state.access.users().delete(&name).await?;
+    state.access.users().provided(condition).delete(&name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -123,6 +127,11 @@ pub(in crate::http) fn said(user: &User) -> String {
         Some(tags) => format!("user {}: {} of {}", user.name, user.role, tags.join(", ")),
         None => format!("user {}: {} of every edge", user.name, user.role),
     }
+}
+
+fn tagged(user: User) -> Tagged<admin::User> {
+    let version = Version::of(&user.changeable());
+    Tagged(version, to_wire(user))
 }
 
 pub(super) fn to_wire(user: User) -> admin::User {

@@ -263,6 +263,7 @@ fn refused(error: UserError) -> Wrong {
         UserError::Password(_) => Some("password"),
         UserError::Tags(_) => Some("tags"),
         UserError::TooMany
+        | UserError::Stale
         | UserError::NoSuchUser(_)
         | UserError::LastAdmin(_)
         | UserError::NotFirst

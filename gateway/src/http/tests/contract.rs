@@ -52,9 +52,13 @@ async fn a_change_that_depends_on_what_its_author_saw_is_refused_when_that_is_st
     for (path, change, another, reader) in [
         ("/api/v1/edges/shop", json!({"tags": ["one"]}), json!({"tags": ["two"]}), "tags"),
         ("/api/v1/settings", json!({"interval_s": 7}), json!({"interval_s": 8}), "interval_s"),
+        ("/api/v1/users/grace", json!({"role": "viewer"}), json!({"role": "operator"}), "role"),
     ] {
         if reader == "tags" {
             bench.create("shop").await;
+        } else if reader == "role" {
+            let new = json!({"name": "grace", "role": "admin"});
+            assert_eq!(bench.ask(Method::POST, "/api/v1/users", new).await.status, StatusCode::CREATED);
         }
         let seen = etag(&bench.get(path).await);
         let changed = bench.ask_with(Method::PATCH, path, change.clone(), ("if-match", &seen)).await;
@@ -72,6 +76,26 @@ async fn a_change_that_depends_on_what_its_author_saw_is_refused_when_that_is_st
         let broken = bench.ask_with(Method::PATCH, path, change, ("if-match", "7")).await;
         assert_eq!(broken.problem(), (400, "invalid-request".into()));
     }
+}
+
+#[tokio::test]
+async fn a_user_is_deleted_as_they_were_seen_only() {
+    let bench = Bench::new().await;
+    let path = "/api/v1/users/grace";
+    bench.ask(Method::POST, "/api/v1/users", json!({"name": "grace", "role": "viewer"})).await;
+    let seen = etag(&bench.get(path).await);
+    bench.ask(Method::PATCH, path, json!({"role": "operator"})).await;
+    let late = bench.ask_with(Method::DELETE, path, Value::Null, ("if-match", &seen)).await;
+    assert_eq!(late.problem(), (412, "stale".into()));
+    let seen = etag(&bench.get(path).await);
+    let password = json!({"password": "correct horse battery"});
+    assert_eq!(
+        bench.ask(Method::PUT, &format!("{path}/password"), password).await.status,
+        StatusCode::NO_CONTENT
+    );
+    assert_eq!(etag(&bench.get(path).await), seen, "an etag tells nothing of a password");
+    let deleted = bench.ask_with(Method::DELETE, path, Value::Null, ("if-match", &seen)).await;
+    assert_eq!(deleted.status, StatusCode::NO_CONTENT);
 }
 
 #[tokio::test]
