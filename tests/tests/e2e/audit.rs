@@ -156,7 +156,8 @@ async fn who_used_an_edge_is_told_with_way_and_bytes() {
     assert!(tunnels.iter().all(|record| record.actor.kind == AuditActorKind::Agent), "{tunnels:?}");
     assert!(tunnels.len() >= 2, "{tunnels:?}");
     assert_eq!(records.first().map(|record| record.action.as_str()), Some("gateway.start"));
-    assert_eq!(records.last().map(|record| record.action.as_str()), Some("gateway.stop"));
+    // Sums of windows that were open come behind it.
+    assert!(records.iter().any(|record| record.action == "gateway.stop"), "{records:#?}");
 }
 
 #[tokio::test]
