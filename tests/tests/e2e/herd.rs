@@ -1,8 +1,9 @@
 //! Hundreds of tunnels that fall idle in the same moment: all close, each with its snapshot, within a minute, and the
 //! gateway's memory stays bounded. The agents are real ones inside this process.
 //!
-//! `TIDEGATE_TEST_HERD` is their number. 5,000 need 10,000 open files in this process and in the gateway; with 20,000
-//! they meet the limit while all of them send their snapshots, and have to send some again.
+//! `TIDEGATE_TEST_HERD` is their number. Each has four open files in this process (lock, status socket, check-ins, tunnel)
+//! and some more while it sends its snapshot: 20,000 are enough for 4,000 agents, of which many then have to send again.
+//! 5,000 fit too where `TMPDIR` is too long for a socket's path, so that there are no status sockets.
 
 use std::time::{Duration, Instant};
 
