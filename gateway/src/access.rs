@@ -7,7 +7,7 @@
 //! | [`public_key`] | what is an operator's public key |
 //! | [`sign_in`], [`passwords`], [`throttle`] | from a name and a password to a user; the first run |
 //!
-//! What is let in where is the business of the doors: [`crate::http::guard`] and [`crate::ssh`]. The rule: a credential
+//! What is let in where is the business of the doors: `crate::http::guard` and [`crate::ssh`]. The rule: a credential
 //! counts from the moment its creation is durable to the moment its revocation is; what it allows is decided anew each
 //! time it is shown, and what was begun with it ends when that shrinks ([`Access::ended`]). The answer for one that is
 //! not known never depends on how much of it is right.

@@ -1,6 +1,6 @@
 //! Services in a browser, so that none can act on the gateway or on another service.
 //!
-//! Every service has an origin of its own: a host name below the service domain ([`label`]). Its scripts run there, with
+//! Every service has an origin of its own: a host name below the service domain ([`mod@label`]). Its scripts run there, with
 //! its cookies and storage, and to the gateway's pages they are a stranger. A person goes from the gateway's page through
 //! [`open`], which checks them as any other request and sends them over with a ticket; [`enter`] turns it into a cookie
 //! of that origin, the one credential that counts there ([`passes`]). Where no name can be had for services, they open

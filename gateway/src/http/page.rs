@@ -13,7 +13,7 @@
 //! | [`new_edge`], [`new_edges`], [`offer`] | enrolling a site, or many; a stock SSH client in an agent's place |
 //! | [`users`], [`account`] | who may do what; one's own password, tokens and keys |
 //! | [`settings`], [`health`], [`audit`] | the gateway as a whole |
-//! | [`reference`] | what the admin API can do |
+//! | [`mod@reference`] | what the admin API can do |
 //!
 //! Pages are rendered here, whole, and work without any script. The one script that there is makes them live.
 //!

@@ -10,10 +10,10 @@
 //! | `edge/1/` ‖ 16 bytes of the endpoint id | 1 ‖ JSON of [`EdgeV1`], or 2 ‖ JSON of [`EdgeV2`] where it has a stock key |
 //! | `seen/1/` ‖ 16 bytes of the endpoint id | 1 ‖ milliseconds since 1970, 8 bytes big-endian |
 //! | `settings/1/` | 1 ‖ JSON of [`SettingsV1`] |
-//! | `user/1/` ‖ 16 bytes of the user's id | 1 ‖ JSON of [`people::UserV1`] |
-//! | `session/1/` ‖ 16 bytes of the session's id | 1 ‖ JSON of [`people::SessionV1`] |
-//! | `token/1/` ‖ 16 bytes of the token's id | 1 ‖ JSON of [`people::TokenV1`], or 2 ‖ JSON of [`people::TokenV2`] where it does not allow everything |
-//! | `ssh-key/1/` ‖ 16 bytes of the key's id | 1 ‖ JSON of [`people::SshKeyV1`], or 2 ‖ JSON of [`people::SshKeyV2`] where it is a user's |
+//! | `user/1/` ‖ 16 bytes of the user's id | 1 ‖ JSON of `people::UserV1` |
+//! | `session/1/` ‖ 16 bytes of the session's id | 1 ‖ JSON of `people::SessionV1` |
+//! | `token/1/` ‖ 16 bytes of the token's id | 1 ‖ JSON of `people::TokenV1`, or 2 ‖ JSON of `people::TokenV2` where it does not allow everything |
+//! | `ssh-key/1/` ‖ 16 bytes of the key's id | 1 ‖ JSON of `people::SshKeyV1`, or 2 ‖ JSON of `people::SshKeyV2` where it is a user's |
 
 mod people;
 

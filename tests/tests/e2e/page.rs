@@ -1,13 +1,146 @@
-//! The gateway's page in a real browser.
+//! The gateway's page in a real browser: from a fresh gateway to a service at a site, and out again.
 
+use std::time::Duration;
+
+use fantoccini::Locator;
+use tests::agent::AgentOptions;
 use tests::browser::Browser;
+use tests::fakes::http::Web;
 use tests::gateway::Gateway;
+use tests::wait::{SOON, until};
+
+const PASSWORD: &str = "correct horse battery";
+
+/// The code of the first run, from where an operator reads it.
+async fn set_up_code(gateway: &Gateway) -> String {
+    let line = gateway.log().wait_for("set up the first user", SOON).await;
+    let record: serde_json::Value = serde_json::from_str(&line).expect("logs are JSON");
+    record["code"].as_str().expect("the record has the code").to_owned()
+}
+
+/// Makes the first user, who is signed in then.
+async fn set_up(browser: &Browser, gateway: &Gateway) {
+    browser.open("/").await;
+    browser.arrives_at("/setup").await;
+    browser.picture("set-up").await;
+    browser.fill("#code", &set_up_code(gateway).await).await;
+    browser.fill("#name", "ada").await;
+    browser.fill("#password", PASSWORD).await;
+    browser.fill("#again", PASSWORD).await;
+    browser.click("main button.primary").await;
+    browser.arrives_at("/").await;
+}
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_browser_reaches_the_gateway_by_its_pin() {
+async fn from_a_fresh_gateway_to_a_service_at_a_site_by_the_page_alone() {
+    let gateway = Gateway::start().await;
+    let service = Web::start().await;
+    let browser = Browser::start(&gateway).await;
+
+    set_up(&browser, &gateway).await;
+    browser.shows("No edges yet").await;
+    browser.picture("edges-none").await;
+
+    // A new edge; its page turns green when a real agent joins with what the page says.
+    browser.click("a[href='/new-edge']").await;
+    browser.arrives_at("/new-edge").await;
+    browser.picture("new-edge-form").await;
+    browser.fill("#name", "shop").await;
+    browser.fill("#tags", "berlin").await;
+    browser.fill("#interval_s", "1").await;
+    browser.click("main button.primary").await;
+    browser.shows("Waiting for the agent to join").await;
+    let token = browser.text_of("#join-token").await;
+    browser.picture("new-edge-waiting").await;
+    let _agent = AgentOptions::with_token(&token).expose("web", service.url()).start();
+    browser.shows("shop has joined").await;
+    browser.picture("new-edge-joined").await;
+
+    // Connect: without a reload.
+    browser.open("/edges/shop").await;
+    browser.shows("No tunnel").await;
+    browser.picture("edge-idle").await;
+    browser.click("#state form[action$='/connect'] button").await;
+    browser.shows("Connected").await;
+    browser.shows("This page keeps the tunnel open").await;
+    browser.picture("edge-connected").await;
+
+    assert_eq!(browser.complaints().await, Vec::<String>::new());
+
+    // Its service, on an origin of its own.
+    browser.click("#service-web summary").await;
+    let link = browser.window().find(Locator::Css("#service-web a.primary")).await.expect("a link");
+    let href = link.attr("href").await.expect("an attribute").expect("a link leads somewhere");
+    browser.open(&href).await;
+    let at = until(SOON, "the service has its own origin", async || {
+        browser.window().current_url().await.ok().filter(|at| at.host_str() == Some("web--shop.localhost"))
+    })
+    .await;
+    browser.window().goto(at.join("/hello").expect("a path").as_str()).await.expect("it opens");
+    browser.shows("hello").await;
+    // It has no icon, which the browser asks it for.
+    browser.complaints().await;
+
+    // The list, the other pages, and what they look like.
+    browser.open("/").await;
+    browser.shows("Tunnel open").await;
+    browser.picture("edges").await;
+    for (path, shows, name) in [
+        ("/edges/shop/settings", "shop", "edge-settings"),
+        ("/new-edges", "Names", "new-edges"),
+        ("/edges/shop/offer", "ssh", "offer"),
+        ("/health", "Edges online", "health"),
+        ("/audit", "tunnel.raise", "audit"),
+        ("/audit/verify", "The log is intact", "audit-verified"),
+        ("/users", "ada", "users"),
+        ("/users/ada", "Rights", "user"),
+        ("/settings", "Check-in interval", "settings"),
+        ("/account", "API tokens", "account"),
+        ("/api/v1/docs", "edge", "reference"),
+    ] {
+        browser.open(path).await;
+        browser.shows(shows).await;
+        browser.picture(name).await;
+    }
+    assert_eq!(browser.complaints().await, Vec::<String>::new());
+
+    browser.click(".who form button").await;
+    browser.arrives_at("/sign-in").await;
+    browser.shows("You are signed out").await;
+    browser.picture("signed-out").await;
+    browser.open("/edges/shop").await;
+    browser.arrives_at("/sign-in?next=%2Fedges%2Fshop").await;
+    browser.fill("#name", "ada").await;
+    browser.fill("#password", "wrong password").await;
+    browser.click("main button.primary").await;
+    browser.shows("Name or password is wrong").await;
+    browser.picture("sign-in-refused").await;
+    browser.fill("#password", PASSWORD).await;
+    browser.click("main button.primary").await;
+    browser.arrives_at("/edges/shop").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_is_left_lets_the_tunnel_fall_idle() {
     let gateway = Gateway::start().await;
     let browser = Browser::start(&gateway).await;
-    browser.open("/healthz").await;
-    browser.shows("\"status\":\"ok\"").await;
-    browser.picture("healthz").await;
+    set_up(&browser, &gateway).await;
+    let edge = gateway
+        .admin
+        .create_with("shop", |edge| {
+            edge.interval_s = Some(1);
+            edge.idle_timeout_s = Some(10);
+        })
+        .await;
+    let _agent = AgentOptions::joining(&edge).start();
+    gateway.admin.wait_online("shop").await;
+    browser.open("/edges/shop").await;
+    browser.click("#state form[action$='/connect'] button").await;
+    browser.shows("Connected").await;
+    browser.open("/").await;
+    browser.shows("Tunnel open").await;
+    // The lease of the page's last renewal, the idle time, and the snapshot.
+    let what = "the list says that the tunnel is closed";
+    until(Duration::from_secs(150), what, async || browser.text().await.contains("Online").then_some(()))
+        .await;
 }

@@ -1,7 +1,7 @@
 //! What an operation takes and answers, in the words of its row: fluent methods on [`Operation`], and what they leave
 //! behind for the API's document ([`crate::http::openapi`]) and its reference page.
 //!
-//! ```ignore
+//! ```text
 //! patch("edge.change", EDGE, Edge(Admin), edges::change, "Changes an edge's name, tags or settings")
 //!     .takes::<json::ChangeEdge>(r#"{"tags":["berlin"]}"#)
 //!     .answers::<json::Edge>(200)
@@ -9,7 +9,7 @@
 //!     .durable()
 //! ```
 //!
-//! What follows from the rest of the row is never written down: who may ask ([`Needs`](super::Needs)) brings its
+//! What follows from the rest of the row is never written down: who may ask ([`Needs`]) brings its
 //! refusals, that it is recorded durably ([`Audited`]) what may go wrong with that, `{edge}` of the path `edge-not-found`, a body brings what can be wrong with bodies. A path's other
 //! parameters are told by [`Operation::part`].
 //!
