@@ -3,10 +3,15 @@
 use std::time::Duration;
 
 use fantoccini::Locator;
+use tempfile::TempDir;
 use tests::agent::AgentOptions;
 use tests::browser::Browser;
+use tests::engine::Engine;
 use tests::fakes::http::Web;
 use tests::gateway::Gateway;
+use tests::process::run;
+use tests::site::Site;
+use tests::tool;
 use tests::wait::{SOON, until};
 
 const PASSWORD: &str = "correct horse battery";
@@ -143,4 +148,56 @@ async fn a_page_that_is_left_lets_the_tunnel_fall_idle() {
     let what = "the list says that the tunnel is closed";
     until(Duration::from_secs(150), what, async || browser.text().await.contains("Online").then_some(()))
         .await;
+}
+
+/// A container named `parrot` that says the same every second, out of nothing but Debian's static busybox.
+async fn parrot(engine: &Engine) {
+    let folder = TempDir::new().expect("the folder for temporary files is writable");
+    let bin = folder.path().join("bin");
+    std::fs::create_dir(&bin).expect("the folder is ours");
+    std::fs::copy(tool::path("busybox", "busybox-static"), bin.join("busybox")).expect("the folder is ours");
+    let archive = folder.path().join("image.tar");
+    let mut tar = tool::command("tar", "tar");
+    tar.arg("-C").arg(folder.path()).arg("-cf").arg(&archive).arg("bin");
+    run(tar).await.ok();
+    engine.docker(&["import", archive.to_str().expect("a plain path"), "busybox:local"]).await.ok();
+    let says = "while :; do echo 'polly says <b>hello</b>'; busybox sleep 1; done";
+    let shell = ["/bin/busybox", "sh", "-c", says];
+    let start =
+        ["run", "--detach", "--name", "parrot", "--network", "none", "--env", "PATH=/bin", "busybox:local"];
+    engine.docker(&[start.as_slice(), shell.as_slice()].concat()).await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_of_a_site_are_seen_followed_stopped_and_started() {
+    let engine = Engine::start();
+    parrot(&engine).await;
+    let Site { gateway, agent: _agent, .. } = &Site::start(&[("docker", &engine.host())]).await;
+    let browser = Browser::start(gateway).await;
+    set_up(&browser, gateway).await;
+
+    browser.open("/edges/shop").await;
+    browser.click("form[action$='/snapshot'] button").await;
+    browser.shows("parrot").await;
+    browser.picture("edge-snapshot").await;
+
+    browser.click("a[href$='/containers']").await;
+    browser.arrives_at("/edges/shop/containers").await;
+    browser.shows("running").await;
+    browser.picture("containers").await;
+    browser.click("tr[data-container=parrot] a[href*='/logs']").await;
+    browser.shows("polly says <b>hello</b>").await;
+    let heard = browser.text().await.matches("polly says").count();
+    until(SOON, "the log goes on by itself", async || {
+        (browser.text().await.matches("polly says").count() > heard + 1).then_some(())
+    })
+    .await;
+    browser.picture("container-log").await;
+
+    for (act, then) in [("stop", "exited"), ("start", "running")] {
+        browser.open("/edges/shop/containers").await;
+        browser.click(&format!("tr[data-container=parrot] form[action*='/{act}'] button")).await;
+        browser.shows(then).await;
+    }
+    assert_eq!(browser.complaints().await, Vec::<String>::new());
 }

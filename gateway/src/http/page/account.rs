@@ -14,8 +14,7 @@ use shared::id::UserName;
 use shared::secret::Secret;
 use uuid::Uuid;
 
-use super::door::Nothing;
-use super::form::{Confirmation, Field, Form, Kind, Wrong};
+use super::form::{Confirmation, Field, Form, Kind, Nothing, Wrong};
 use super::frame::{Visit, redirect_with};
 use super::parts::{self, Icon, Tone, copyable, icon, notice, tag_list, text};
 use super::users::{role, roles, tags};

@@ -10,7 +10,6 @@ use serde::Deserialize;
 use shared::wire::admin::{AuditOutcome, AuditPage, AuditRecord, AuditVerdict};
 
 use super::frame::Visit;
-use super::health::bytes;
 use super::parts::{self, Icon, Tone, icon, notice, text};
 use crate::audit::page;
 use crate::domain::edge::Timestamp;
@@ -18,6 +17,7 @@ use crate::http::ApiState;
 use crate::http::admin::audit;
 use crate::http::body::Query;
 use crate::http::problem::{Code, Problem, Result};
+use crate::quantities::bytes;
 
 /// Records of a page.
 const ROWS: usize = 50;
@@ -118,6 +118,7 @@ fn filters(asked: &Asked) -> Markup {
                     ("edge", "Edge", &asked.edge), ("actor", "Who", &asked.actor), ("action", "Action", &asked.action),
                 ] {
                     label .search {
+                        (icon(Icon::Search))
                         span .unseen { (label) }
                         input type="search" name=(name) value=(value) placeholder=(label) autocomplete="off"
                             spellcheck="false";

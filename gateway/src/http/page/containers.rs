@@ -10,8 +10,7 @@ use shared::id::{EdgeName, ServiceName};
 use shared::wire::admin::LogLine;
 use shared::wire::snapshot::Container;
 
-use super::edge::Nothing;
-use super::form::Form;
+use super::form::{Form, Nothing};
 use super::frame::{Visit, redirect_with};
 use super::parts::text;
 use crate::access::Operator;
@@ -23,6 +22,10 @@ use crate::http::problem::Result;
 
 /// Lines of a log that a page begins with.
 const TAIL: u32 = 200;
+
+/// Characters of an id, and of what Docker shows of one.
+const ID: usize = 64;
+const SHORT_ID: usize = 12;
 
 /// Which container, and what is done to it.
 #[derive(Debug, Deserialize)]
@@ -120,12 +123,20 @@ pub async fn logs(
     }
     let path = format!("/edges/{edge}");
     let stream = format!("/api/v1{path}/containers/{container}/logs?tail={TAIL}&follow=true{service}");
+    let name = container.to_string();
+    let shown_name = short(&name);
     let page =
-        visit.page(format!("Log of {container}")).crumb("Edges", "/").crumb(edge.as_str(), path.as_str());
+        visit.page(format!("Log of {shown_name}")).crumb("Edges", "/").crumb(edge.as_str(), path.as_str());
     Ok(page.crumb("Containers", format!("{path}/containers")).show(html! {
-        header .head { h1 { "Log of " (container) } }
+        header .head { h1 { "Log of " (shown_name) } }
         pre .log tabindex="0" role="log" aria-label="Log" data-log=(stream) { @for line in &lines { (shown(line)) } }
     }))
+}
+
+/// An id as Docker shows it in lists; a name as it is.
+fn short(container: &str) -> &str {
+    let is_id = container.len() == ID && container.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_id { &container[..SHORT_ID] } else { container }
 }
 
 fn shown(line: &LogLine) -> Markup {

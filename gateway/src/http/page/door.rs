@@ -14,7 +14,7 @@ use shared::id::UserName;
 use shared::secret::Secret;
 use shared::wire::admin::{AuditActor, AuditActorKind};
 
-use super::form::{Confirmation, Field, Form, Kind, Wrong};
+use super::form::{Confirmation, Field, Form, Kind, Nothing, Wrong};
 use super::frame::{Visit, redirect, redirect_with};
 use crate::access::{Credential, Operator};
 use crate::http::audited::Noted;
@@ -137,10 +137,6 @@ pub async fn ask_sign_out(visit: Visit) -> Response {
         .show(),
     )
 }
-
-/// What a form without fields sends.
-#[derive(Debug, Deserialize)]
-pub struct Nothing {}
 
 /// `POST /sign-out`.
 pub async fn sign_out(

@@ -21,7 +21,7 @@ use shared::id::EdgeName;
 use shared::wire::admin::{Edge, TunnelState};
 use tokio::time::Instant;
 
-use super::form::Form;
+use super::form::{Form, Nothing};
 use super::frame::{Visit, redirect, redirect_with};
 use super::live::{self, Fragment, View};
 use super::parts::{self, Tone, notice, text};
@@ -51,10 +51,6 @@ pub struct EdgeQuery {
     /// Not empty where the page is to hold the tunnel.
     hold: String,
 }
-
-/// A form without a field.
-#[derive(Debug, Deserialize)]
-pub struct Nothing {}
 
 /// Where the page of an edge is.
 fn path_of(edge: &EdgeName) -> String {

@@ -9,6 +9,7 @@ use axum::extract::rejection::FormRejection;
 use axum::extract::{FromRequest, Request};
 use http::StatusCode;
 use maud::{Markup, html};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::parts::{Tone, notice};
@@ -20,6 +21,10 @@ use crate::http::problem::{Code, Problem, Result};
 /// What our own page sent.
 #[derive(Debug)]
 pub struct Form<T>(pub T);
+
+/// What a form without fields sends.
+#[derive(Debug, Deserialize)]
+pub struct Nothing {}
 
 impl<T: DeserializeOwned + Send> FromRequest<Arc<ApiState>> for Form<T> {
     type Rejection = Problem;

@@ -19,6 +19,7 @@ use crate::domain::authority::Reach;
 use crate::domain::event::Event;
 use crate::http::ApiState;
 use crate::http::problem::Result;
+use crate::quantities::bytes;
 use crate::telemetry::Vitals;
 
 /// Of a chart's own coordinates; the style sheet says how large it is shown.
@@ -26,8 +27,6 @@ const WIDTH: f64 = 300.0;
 const HEIGHT: f64 = 60.0;
 /// Above the highest point, so that its line is whole.
 const MARGIN: f64 = 4.0;
-/// Binary units, as `ls -h` writes them.
-const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
 
 /// `GET /health`.
 pub async fn show(State(state): State<Arc<ApiState>>, visit: Visit) -> Response {
@@ -178,39 +177,12 @@ fn rate(value: f64) -> String {
 }
 
 fn bytes_per_second(value: f64) -> String {
-    format!("{}/s", scaled(value))
-}
-
-/// A number of bytes for people.
-pub fn bytes(number: u64) -> String {
-    scaled(number as f64)
-}
-
-fn scaled(mut value: f64) -> String {
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{value:.0} {}", UNITS[0]) } else { format!("{value:.1} {}", UNITS[unit]) }
+    format!("{}/s", bytes(value as u64))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bytes_are_said_in_the_largest_unit_that_fits() {
-        for (number, said) in [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1.0 KiB"),
-            (1_572_864, "1.5 MiB"),
-            (u64::MAX, "16777216.0 TiB"),
-        ] {
-            assert_eq!(bytes(number), said);
-        }
-    }
 
     #[test]
     fn a_chart_goes_from_edge_to_edge_with_its_highest_value_below_the_top() {

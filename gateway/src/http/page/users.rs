@@ -10,8 +10,7 @@ use serde::Deserialize;
 use shared::id::UserName;
 use shared::secret::Secret;
 
-use super::door::Nothing;
-use super::form::{Confirmation, Field, Form, Kind, Wrong};
+use super::form::{Confirmation, Field, Form, Kind, Nothing, Wrong};
 use super::frame::{Visit, redirect_with};
 use super::parts::{self, Icon, icon, tag_list};
 use crate::access::{ChangeUser, NewUser, UserError};

@@ -9,12 +9,12 @@ use serde::Deserialize;
 use shared::id::EdgeName;
 use shared::wire::admin::{ChangeEdge, Edge};
 
-use super::{Nothing, path_of};
+use super::path_of;
 use crate::access::Operator;
 use crate::http::ApiState;
 use crate::http::admin::edges::{MadeFor, stays_in_reach};
 use crate::http::body::Path;
-use crate::http::page::form::{self, Confirmation, Field, Form, Kind, Wrong};
+use crate::http::page::form::{self, Confirmation, Field, Form, Kind, Nothing, Wrong};
 use crate::http::page::frame::{Visit, redirect_with};
 use crate::http::page::new_edge::{Common, INTERVALS, field_of, show_created};
 use crate::http::peer::{Arrival, Peer};
