@@ -170,6 +170,15 @@ impl Browser {
         self.client.set_window_size(WIDE.0, WIDE.1).await.expect("a window can be resized");
     }
 
+    /// Whether the page fits a telephone's width: what is wider scrolls by itself.
+    pub async fn fits_a_telephone(&self) -> bool {
+        self.client.set_window_size(NARROW.0, NARROW.1).await.expect("a window can be resized");
+        let script = "return document.documentElement.scrollWidth <= document.documentElement.clientWidth";
+        let fits = self.client.execute(script, Vec::new()).await.expect("every page has a width");
+        self.client.set_window_size(WIDE.0, WIDE.1).await.expect("a window can be resized");
+        fits.as_bool().unwrap_or_default()
+    }
+
     async fn prefer(&self, scheme: &str) {
         let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
         let parameters = json!({"features": features});

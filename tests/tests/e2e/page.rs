@@ -106,6 +106,7 @@ async fn from_a_fresh_gateway_to_a_service_at_a_site_by_the_page_alone() {
         browser.open(path).await;
         browser.shows(shows).await;
         browser.picture(name).await;
+        assert!(browser.fits_a_telephone().await, "{path} is wider than a telephone");
     }
     assert_eq!(browser.complaints().await, Vec::<String>::new());
 
