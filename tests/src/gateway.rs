@@ -17,6 +17,8 @@ use crate::wait::{SOON, until};
 
 /// Message of the log record that names the gateway's addresses and keys.
 const READY: &str = "gateway is ready";
+/// What a gateway says whose port is taken.
+const TAKEN: &str = "Address already in use";
 
 /// How to start a gateway.
 #[derive(Debug, Default)]
@@ -107,7 +109,11 @@ impl Gateway {
     async fn wait_ready(&mut self, start: usize) {
         let log = self.log.clone();
         let record = until(SOON, "the gateway is ready", async || {
-            assert!(self.process.runs(), "the gateway ended while it started:\n{}", log.text());
+            if !self.process.runs() {
+                // Between two lives its ports are anybody's: a connection of another test may have one for a moment.
+                assert!(log.contains(TAKEN), "the gateway ended while it started:\n{}", log.text());
+                self.process = spawn(&self.options, self.directory.path(), self.api, self.ssh, &log);
+            }
             log.records(start).into_iter().find(|record| record["message"] == READY)
         })
         .await;
