@@ -9,9 +9,9 @@
 //! | [`pattern`], [`service`] | the bytes that are sent, and the service behind the tunnel that checks them |
 //! | [`process`], [`machine`] | child processes and the CPU time they used; what machine this is |
 //! | [`admin`], [`site`], [`openssh`], [`bench`](mod@bench) | a gateway with an agent, the same in stock OpenSSH, and both at once |
-//! | [`admin`], [`site`], [`openssh`], [`mod@bench`] | a gateway with an agent, the same in stock OpenSSH, and both at once |
 //! | [`stream`] | one connection through a way |
 //! | [`throughput`], [`latency`] | the two measurements |
+//! | [`agents`] | thousands of simulated agents: engine, schedule, and what is measured |
 //! | [`options`] | the command line |
 //!
 //! The rule: a black box. The harness knows the programs by their command lines, the wire types in `shared` and /proc,
@@ -19,6 +19,7 @@
 //! before it was compared with the byte that was sent.
 
 pub mod admin;
+pub mod agents;
 pub mod bench;
 pub mod latency;
 pub mod machine;
