@@ -13,7 +13,7 @@ use axum::{Extension, Json};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, StatusCode};
 use shared::wire::check_in::{
-    Authorization, CheckIn, Hello, INSTANCE_HEADER, Identity, MAX_BODY, MAX_SERVICES, Need,
+    Authorization, CheckIn, Hello, IDENTITY_HEADER, INSTANCE_HEADER, Identity, MAX_BODY, MAX_SERVICES, Need,
 };
 use shared::wire::snapshot::MAX_COMPRESSED;
 
@@ -106,6 +106,7 @@ pub async fn put_snapshot(
 fn identity(headers: &HeaderMap) -> Result<Identity> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let authorization: Authorization = text(AUTHORIZATION.as_str())
+        .or_else(|| text(IDENTITY_HEADER))
         .unwrap_or_default()
         .parse()
         .map_err(|error| Problem::new(Code::UnknownKey, format!("{error}")))?;
@@ -269,6 +270,9 @@ mod tests {
         assert_eq!(identity(&headers).expect_err("no instance").code(), Code::InvalidRequest);
         headers.insert(INSTANCE_HEADER, who.instance.to_string().parse().expect("a header value"));
         assert_eq!(identity(&headers).expect("complete"), who);
+        let authorization = headers.remove(AUTHORIZATION).expect("it was put in");
+        headers.insert(IDENTITY_HEADER, authorization);
+        assert_eq!(identity(&headers).expect("in the form for HTTP/2"), who);
         headers.insert(AUTHORIZATION, "Bearer x".parse().expect("a header value"));
         assert_eq!(identity(&headers).expect_err("another scheme").code(), Code::UnknownKey);
     }
