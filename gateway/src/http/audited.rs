@@ -60,7 +60,7 @@ pub struct Asked {
     peer: Option<Peer>,
     edge: Option<EdgeName>,
     service: Option<ServiceName>,
-    variables: String,
+    variables: Vec<String>,
     begun: Instant,
 }
 
@@ -80,14 +80,7 @@ impl Asked {
             }
         }
         let peer = request.extensions().get().copied();
-        Self {
-            action: guard.action,
-            peer,
-            edge,
-            service,
-            variables: variables.join(", "),
-            begun: Instant::now(),
-        }
+        Self { action: guard.action, peer, edge, service, variables, begun: Instant::now() }
     }
 
     /// Records that it was refused before it got to its handler.
@@ -110,7 +103,7 @@ impl Asked {
         if let Some(service) = &self.service {
             entry = entry.service(service);
         }
-        entry.detail(&self.variables)
+        entry.detail(&self.variables.join(", "))
     }
 }
 
@@ -120,12 +113,12 @@ pub fn refused_stranger(audit: &Audit, action: &str, peer: Option<Peer>, problem
     audit.refused(peer.map_or(entry.clone(), |peer| entry.from(peer.address)));
 }
 
-/// An operation under way.
+/// An operation under way. Its entry is made where one is recorded, which most check-ins and looks are not.
 pub struct Recording {
     audit: Audit,
     audited: Audited,
-    entry: Entry,
-    begun: Instant,
+    asked: Asked,
+    operator: Option<Operator>,
     /// Room for the record of what is always recorded, until it is written.
     promise: Option<Promise>,
 }
@@ -135,38 +128,44 @@ impl Recording {
     pub async fn begin(
         audit: &Audit,
         audited: Audited,
-        asked: &Asked,
-        operator: Option<&Operator>,
+        asked: Asked,
+        operator: Option<Operator>,
     ) -> Result<Self, StoreError> {
         let promise = match audited {
             Audited::Always => Some(audit.promise().await?),
             Audited::Refusals | Audited::ByHandler => None,
         };
-        Ok(Self { audit: audit.clone(), audited, entry: asked.entry(operator), begun: asked.begun, promise })
+        Ok(Self { audit: audit.clone(), audited, asked, operator, promise })
     }
 
     /// Records how it went; the answer to give, which is another one where that failed.
     pub async fn end(mut self, mut response: Response) -> Response {
         let noted = response.extensions_mut().remove::<Noted>().unwrap_or_default();
-        let mut entry = self.entry.clone().took(self.begun.elapsed()).and_detail(&noted.detail);
+        let promise = self.promise.take();
+        let told = noted.code.map(|code| (code.status(), code.name().to_owned()));
+        match (told.or_else(|| self.problem(&response)), promise) {
+            (None, None) => {}
+            (None, Some(promise)) => {
+                if let Err(error) = promise.keep(self.entry(noted)).await {
+                    return not_recorded(error).into_response();
+                }
+            }
+            (Some((status, code)), promise) => self.went_wrong(self.entry(noted), status, &code, promise),
+        }
+        response
+    }
+
+    /// What is known of it now.
+    fn entry(&self, noted: Noted) -> Entry {
+        let entry = self.asked.entry(self.operator.as_ref());
+        let mut entry = entry.took(self.asked.begun.elapsed()).and_detail(&noted.detail);
         if let Some(actor) = noted.actor {
             entry = entry.by(actor);
         }
         if let Some(edge) = &noted.edge {
             entry = entry.edge(edge);
         }
-        let promise = self.promise.take();
-        let told = noted.code.map(|code| (code.status(), code.name().to_owned()));
-        match (told.or_else(|| self.problem(&response)), promise) {
-            (None, None) => {}
-            (None, Some(promise)) => {
-                if let Err(error) = promise.keep(entry).await {
-                    return not_recorded(error).into_response();
-                }
-            }
-            (Some((status, code)), promise) => self.went_wrong(entry, status, &code, promise),
-        }
-        response
+        entry
     }
 
     /// What is wrong, if something is. The page tells problems in words of its own, of which the status is left; what a
@@ -200,10 +199,8 @@ impl Drop for Recording {
     /// The client left before its answer, or the handler panicked.
     fn drop(&mut self) {
         if let Some(promise) = self.promise.take() {
-            let entry = self.entry.clone().took(self.begun.elapsed());
-            promise.keep_later(
-                entry.failed("no-answer").and_detail("it ended before its answer; it may have been done"),
-            );
+            let noted = Noted::detail("it ended before its answer; it may have been done");
+            promise.keep_later(self.entry(noted).failed("no-answer"));
         }
     }
 }

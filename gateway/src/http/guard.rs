@@ -107,7 +107,7 @@ impl Guard {
             }
             tracing::debug!(operator = %operator.name, operation = self.id, "admitted");
         }
-        let recording = Recording::begin(audit, self.audited, &asked, operator.as_ref()).await?;
+        let recording = Recording::begin(audit, self.audited, asked, operator.clone()).await?;
         if let Some(operator) = &operator {
             request.extensions_mut().insert(operator.clone());
         }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::form::{Confirmation, Field, Form, Kind, Nothing, Wrong};
 use super::frame::{Visit, redirect_with};
 use super::parts::{self, Icon, Tone, copyable, icon, notice, tag_list, text};
-use super::users::{role, roles, tags};
+use super::users::{bounds, role, roles};
 use crate::access::{Credential, KnownKey, Operator, Owner, SshKeyError, TokenError, TokenSpec};
 use crate::domain::authority::Role;
 use crate::domain::people::ApiToken;
@@ -142,7 +142,7 @@ async fn make(
             Some(Duration::from_secs(u64::from(days) * DAY_S))
         }
     };
-    let (role, tags) = (Some(role(&form.role)?), tags(&form.tags));
+    let (role, tags) = (Some(role(&form.role)?), bounds(&form.tags));
     let spec = TokenSpec { label: form.label.trim().to_owned(), role, tags, life };
     state.access.tokens().create_by(operator, spec).await.map_err(|error| {
         let field = match &error {

@@ -242,7 +242,7 @@ fn state_card(edge: &Edge, uses: bool, holds: bool) -> Markup {
                 @if edge.stock_client.is_some() { dt { "Agent" } dd { "A stock SSH client" } }
                 dt { "Checks in" } dd { "every " (edge.interval_s) " s; closes after " (edge.idle_timeout_s) " s without use" }
                 @if !edge.tags.is_empty() {
-                    dt { "Tags" } dd { @for tag in &edge.tags { span .tag { (text(tag)) } " " } }
+                    dt { "Tags" } dd { (parts::tag_list(&edge.tags)) }
                 }
                 @if edge.cluster { dt { "Cluster" } dd { (edge.instances.len()) " agents" } }
                 @if let Some(reason) = edge.tunnel.reason.as_deref().filter(|_| !is_open) {

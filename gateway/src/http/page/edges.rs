@@ -1,7 +1,8 @@
 //! The list of edges: search, filters, order, pages.
 //!
 //! The rule: a row's cells that change by themselves have ids of their own, so that the live page replaces
-//! a cell and never a row, which somebody may be reading, selecting or tabbing through.
+//! a cell and never a row, which somebody may be reading, selecting or tabbing through. For the same reason rows neither
+//! come nor go by themselves: the page says that the list is another one now, and its reader decides.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use shared::wire::admin::{Edge, EdgePage, EdgeSort, EdgeStatus, SortOrder, Tunne
 
 use super::frame::Visit;
 use super::live::{self, Fragment, View};
-use super::parts::{self, Icon, count, icon, text};
+use super::parts::{self, Icon, count, counted, icon, text};
 use crate::access::Operator;
 use crate::domain::authority::{Reach, Role};
 use crate::domain::event::{Event, What};
@@ -37,6 +38,8 @@ pub struct ListQuery {
     sort: String,
     order: String,
     after: String,
+    /// Which rows a live page shows: names with commas between them.
+    names: String,
 }
 
 impl ListQuery {
@@ -69,14 +72,30 @@ impl ListQuery {
 
     /// The address of the list that this is, but for the page and what `change` does.
     fn address(&self, change: impl FnOnce(&mut Self)) -> String {
-        let mut query = Self { after: String::new(), ..self.clone() };
+        let mut query = Self { after: String::new(), ..self.here() };
         change(&mut query);
-        let Self { q, status, tag, sort, order, after } = &query;
-        let parameters =
-            [("q", q), ("status", status), ("tag", tag), ("sort", sort), ("order", order), ("after", after)];
+        query.at("/")
+    }
+
+    /// The list itself, whatever rows a live page shows of it.
+    fn here(&self) -> Self {
+        Self { names: String::new(), ..self.clone() }
+    }
+
+    fn at(&self, path: &str) -> String {
+        let Self { q, status, tag, sort, order, after, names } = self;
+        let parameters = [
+            ("q", q),
+            ("status", status),
+            ("tag", tag),
+            ("sort", sort),
+            ("order", order),
+            ("after", after),
+            ("names", names),
+        ];
         let parameters = parameters.iter().filter(|(_, value)| !value.is_empty());
         let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
-        if query.is_empty() { "/".to_owned() } else { format!("/?{query}") }
+        if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
     }
 }
 
@@ -89,10 +108,8 @@ pub async fn list(
 ) -> Response {
     let found = state.tunnels.edges(query.question(operator.reach)).await;
     let names: Vec<_> = found.edges.iter().map(|edge| edge.name.as_str()).collect();
-    let mut page = visit.page("Edges");
-    if !names.is_empty() {
-        page = page.live(format!("/live/edges?names={}", names.join(",")));
-    }
+    let shown = ListQuery { names: names.join(","), ..query.clone() };
+    let page = visit.page("Edges").live(shown.at("/live/edges"));
     page.show(html! {
         header .head {
             h1 { "Edges" }
@@ -102,6 +119,7 @@ pub async fn list(
         }
         (filters(&query))
         (states(&query, &found))
+        (news(&query, false).markup)
         @if found.edges.is_empty() {
             (nothing(&visit, &query))
         } @else {
@@ -111,50 +129,99 @@ pub async fn list(
     })
 }
 
-/// Which rows a live page shows: names with commas between them.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RowsQuery {
-    names: String,
-}
-
-/// `GET /live/edges`: the cells of rows, as they change.
+/// `GET /live/edges`: the cells of the rows that are shown, and the counts of the list, as they change.
 pub async fn follow(
     State(state): State<Arc<ApiState>>,
     operator: Operator,
-    Query(query): Query<RowsQuery>,
+    Query(query): Query<ListQuery>,
 ) -> Result<Response> {
-    let names: std::result::Result<Vec<EdgeName>, _> = query.names.split(',').map(str::parse).collect();
-    let names =
-        names.map_err(|error| Problem::new(Code::InvalidRequest, format!("one of the names is {error}")))?;
+    let names = query.names.split(',').filter(|name| !name.is_empty()).map(str::parse);
+    let names: Vec<EdgeName> = names
+        .collect::<std::result::Result<_, _>>()
+        .map_err(|error| Problem::new(Code::InvalidRequest, format!("one of the names is {error}")))?;
     if names.len() > ROWS {
         return Err(Problem::new(Code::InvalidRequest, format!("a page has {ROWS} rows at most")));
     }
-    let rows = Rows { tunnels: state.tunnels.clone(), reach: operator.reach.clone(), names };
+    let rows =
+        Rows { tunnels: state.tunnels.clone(), reach: operator.reach.clone(), query: query.here(), names };
     live::follow(&state, operator, rows).await
 }
 
-/// Rows on somebody's screen.
+/// The list on somebody's screen.
 struct Rows {
     tunnels: Tunnels,
     reach: Reach,
+    query: ListQuery,
+    /// Its rows.
     names: Vec<EdgeName>,
+}
+
+impl Rows {
+    /// Whether a reload would show other rows. Where their order changes all the time, which of them a page has says
+    /// nothing, unless it has all.
+    fn is_another(&self, found: &EdgePage) -> bool {
+        let now: Vec<_> = found.edges.iter().map(|edge| &edge.name).collect();
+        match self.query.sort() {
+            EdgeSort::Name => !now.into_iter().eq(&self.names),
+            EdgeSort::Status | EdgeSort::LastSeen | EdgeSort::Version => {
+                let is_whole = found.next.is_none() && self.query.after.is_empty();
+                now.len() != self.names.len() || is_whole && !now.iter().all(|name| self.names.contains(name))
+            }
+        }
+    }
 }
 
 impl View for Rows {
     fn concerns(&self, event: &Event) -> bool {
-        let is_here = |name| self.names.contains(name);
-        is_here(&event.edge) || matches!(&event.what, What::Changed { name, .. } if is_here(name))
+        match &event.what {
+            What::Created | What::Changed { .. } | What::Deleted => true,
+            What::Joined
+            | What::Dissociated
+            | What::Online { .. }
+            | What::Offline { .. }
+            | What::Duplicate { .. }
+            | What::TunnelWanted
+            | What::TunnelOffered { .. }
+            | What::TunnelOpened { .. }
+            | What::TunnelClosed { .. }
+            | What::TunnelUnwanted { .. }
+            | What::SnapshotReceived { .. } => self.names.contains(&event.edge),
+        }
     }
 
     async fn fragments(&self) -> Vec<Fragment> {
+        let found = self.tunnels.edges(self.query.question(self.reach.clone())).await;
         let edges = self.tunnels.edges_named(self.names.clone(), self.reach.clone()).await;
-        let fragments = self.names.iter().zip(edges).map(|(name, edge)| match edge {
+        let cells = self.names.iter().zip(edges).flat_map(|(name, edge)| match edge {
             Some(edge) => Vec::from(cells(&edge)),
             None => vec![cell(name, "state", html! { span .muted { "No longer here" } })],
         });
-        fragments.flatten().collect()
+        let mut fragments: Vec<_> = cells.collect();
+        fragments.extend(numbers(&found).map(|(_, number)| number));
+        fragments.push(news(&self.query, self.is_another(&found)));
+        fragments
     }
+}
+
+/// What there is to say of the list as a whole since it was shown.
+fn news(query: &ListQuery, is_another: bool) -> Fragment {
+    let markup = html! {
+        p #list-news role="status" {
+            @if is_another { "This list has changed. " a href=(query.at("/")) { "Show it as it is now" } }
+        }
+    };
+    Fragment { id: "list-news".to_owned(), markup }
+}
+
+/// How many edges have each state, and how many there are; none is all of them.
+fn numbers(found: &EdgePage) -> impl Iterator<Item = (Option<EdgeStatus>, Fragment)> {
+    let all = EdgeStatus::ALL.iter().map(|status| found.counts.of(*status)).sum();
+    let states = EdgeStatus::ALL.into_iter().rev().map(|status| (Some(status), found.counts.of(status)));
+    std::iter::once((None, all)).chain(states).map(|(status, number)| {
+        // No edge has a dot-less cell, so none has this id.
+        let id = format!("edges-{}", status.map_or("all", EdgeStatus::word));
+        (status, Fragment { markup: html! { span #(id) .muted { (count(number)) } }, id })
+    })
 }
 
 fn filters(query: &ListQuery) -> Markup {
@@ -185,24 +252,18 @@ fn filters(query: &ListQuery) -> Markup {
 
 /// Each state with how many have it: a filter, and the shape of the whole.
 fn states(query: &ListQuery, found: &EdgePage) -> Markup {
-    let all = EdgeStatus::ALL.iter().map(|status| found.counts.of(*status)).sum();
-    let link = |status: Option<EdgeStatus>, label: Markup, number: usize| {
-        let address =
-            query.address(|query| query.status = status.map(EdgeStatus::word).unwrap_or_default().to_owned());
-        html! {
-            li {
-                a href=(address) aria-current=[(query.status() == status).then_some("true")] {
-                    (label) " " span .muted { (count(number)) }
-                }
-            }
-        }
-    };
     html! {
         nav .states aria-label="States" {
             ul {
-                (link(None, html! { "All" }, all))
-                @for status in EdgeStatus::ALL.into_iter().rev() {
-                    (link(Some(status), parts::status(status), found.counts.of(status)))
+                @for (status, number) in numbers(found) {
+                    @let word = status.map(EdgeStatus::word).unwrap_or_default();
+                    li {
+                        a href=(query.address(|query| query.status = word.to_owned()))
+                            aria-current=[(query.status() == status).then_some("true")] {
+                            @match status { Some(status) => (parts::status(status)), None => "All" }
+                            " " (number.markup)
+                        }
+                    }
                 }
             }
         }
@@ -333,7 +394,7 @@ fn nothing(visit: &Visit, query: &ListQuery) -> Markup {
 fn pages(query: &ListQuery, found: &EdgePage) -> Markup {
     html! {
         nav .pages aria-label="Pages" {
-            p .muted { (count(found.total)) @if found.total == 1 { " edge" } @else { " edges" } }
+            p .muted { (counted(found.total, "edge")) }
             @if !query.after.is_empty() {
                 a .button href=(query.address(|_| {})) rel="first" { (icon(Icon::Previous)) "First" }
             }

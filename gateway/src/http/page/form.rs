@@ -18,6 +18,11 @@ use crate::http::ApiState;
 use crate::http::guard;
 use crate::http::problem::{Code, Problem, Result};
 
+/// Bounds of a check-in interval, in seconds, as the registry has them.
+pub const INTERVALS: (u32, u32) = (1, 86_400);
+/// Bounds of an idle time, in seconds, as the registry has them.
+pub const IDLE_TIMES: (u32, u32) = (10, 604_800);
+
 /// What our own page sent.
 #[derive(Debug)]
 pub struct Form<T>(pub T);
@@ -200,6 +205,20 @@ impl<'a> Field<'a> {
             }
         }
     }
+}
+
+/// A whole number of seconds as it is typed; nothing where the field is empty.
+pub fn seconds(field: &'static str, typed: &str) -> std::result::Result<Option<u32>, Wrong> {
+    let typed = typed.trim();
+    if typed.is_empty() {
+        return Ok(None);
+    }
+    typed.parse().map(Some).map_err(|_| Wrong::field(field, "this must be a whole number of seconds"))
+}
+
+/// Tags as they are typed, with commas between them.
+pub fn tags(typed: &str) -> Vec<String> {
+    typed.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect()
 }
 
 /// A box to tick.

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use shared::id::EdgeName;
 use shared::wire::admin::{CreateEdge, Edge, EdgeCreated, EdgeStatus};
 
-use super::form::{self, Field, Form, Kind, Wrong};
+use super::form::{self, Field, Form, INTERVALS, Kind, Wrong};
 use super::frame::Visit;
 use super::live::{self, Fragment, View};
 use super::parts::{self, Icon, Tone, copyable, icon, notice, text};
@@ -27,18 +27,14 @@ use crate::http::peer::{Arrival, Peer};
 use crate::http::problem::{Code, Problem, Result};
 use crate::tunnels::Tunnels;
 
-/// Bounds of a check-in interval, in seconds, as the registry has them.
-pub const INTERVALS: (u32, u32) = (1, 86_400);
-
 /// What new edges have in common, as forms send it.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub struct Common {
-    /// As typed.
-    pub tags: String,
+    tags: String,
     /// Not empty where the box is ticked.
-    pub cluster: String,
-    /// As typed.
-    pub interval_s: String,
+    cluster: String,
+    interval_s: String,
 }
 
 /// The form.
@@ -46,15 +42,14 @@ pub struct Common {
 #[serde(default)]
 pub struct NewEdge {
     name: String,
-    tags: String,
-    cluster: String,
-    interval_s: String,
+    #[serde(flatten)]
+    common: Common,
 }
 
 impl Common {
     /// Tags, as they are separated by commas.
     pub fn tags(&self) -> Vec<String> {
-        self.tags.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect()
+        form::tags(&self.tags)
     }
 
     /// Whether the box is ticked.
@@ -64,14 +59,7 @@ impl Common {
 
     /// The interval, if one is given.
     pub fn interval_s(&self) -> std::result::Result<Option<u32>, Wrong> {
-        let typed = self.interval_s.trim();
-        if typed.is_empty() {
-            return Ok(None);
-        }
-        typed
-            .parse()
-            .map(Some)
-            .map_err(|_| Wrong::field("interval_s", "this must be a whole number of seconds"))
+        form::seconds("interval_s", &self.interval_s)
     }
 
     /// The fields.
@@ -113,10 +101,8 @@ pub async fn create(
     arrival: Arrival,
     operator: Operator,
     visit: Visit,
-    Form(form): Form<NewEdge>,
+    Form(NewEdge { name, common }): Form<NewEdge>,
 ) -> Response {
-    let NewEdge { name, tags, cluster, interval_s } = form;
-    let common = Common { tags, cluster, interval_s };
     match enrol(&state, peer, &arrival, &operator, &name, &common).await {
         Ok(created) => {
             let noted = Noted::edge(&created.name);

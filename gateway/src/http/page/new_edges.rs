@@ -30,9 +30,8 @@ pub const MAX_FORM: usize = 128 * 1024;
 #[serde(default)]
 pub struct NewEdges {
     names: String,
-    tags: String,
-    cluster: String,
-    interval_s: String,
+    #[serde(flatten)]
+    common: Common,
 }
 
 /// `GET /new-edges`.
@@ -47,10 +46,8 @@ pub async fn create(
     arrival: Arrival,
     operator: Operator,
     visit: Visit,
-    Form(form): Form<NewEdges>,
+    Form(NewEdges { names, common }): Form<NewEdges>,
 ) -> Response {
-    let NewEdges { names, tags, cluster, interval_s } = form;
-    let common = Common { tags, cluster, interval_s };
     let made_for = MadeFor { state: &state, peer, arrival: &arrival };
     match enrol(&made_for, &operator, &names, &common).await {
         Ok(created) => show_created(&visit, &created),

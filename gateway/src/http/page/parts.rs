@@ -107,7 +107,12 @@ pub fn tag_list(tags: &[String]) -> Markup {
     html! { @for tag in tags { span .tag { (text(tag)) } " " } }
 }
 
-/// A number of people: `15,000`.
+/// How many of something whose plural has an s: `1 edge`, `15,000 edges`.
+pub fn counted(number: usize, what: &str) -> String {
+    format!("{} {what}{}", count(number), if number == 1 { "" } else { "s" })
+}
+
+/// A number for people: `15,000`.
 pub fn count(number: usize) -> String {
     let digits = number.to_string();
     let first = digits.len() % 3;
@@ -177,6 +182,8 @@ mod tests {
         {
             assert_eq!(count(number), shown);
         }
+        assert_eq!(counted(1, "edge"), "1 edge");
+        assert_eq!(counted(0, "edge"), "0 edges");
     }
 
     #[test]

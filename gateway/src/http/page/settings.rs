@@ -9,7 +9,7 @@ use maud::html;
 use serde::Deserialize;
 use shared::wire::admin::Settings;
 
-use super::form::{Field, Form, Kind, Wrong};
+use super::form::{self, Field, Form, IDLE_TIMES, INTERVALS, Kind, Wrong};
 use super::frame::{Visit, redirect_with};
 use crate::domain::version::Condition;
 use crate::http::ApiState;
@@ -17,9 +17,6 @@ use crate::http::admin::settings;
 use crate::http::audited::Noted;
 use crate::http::problem::Problem;
 
-/// Bounds of the form's numbers, in seconds, as the registry has them.
-const INTERVALS: (u32, u32) = (1, 86_400);
-const IDLE_TIMES: (u32, u32) = (10, 604_800);
 const INTERVAL_HINT: &str = "Agents ask this often whether they are needed: 5, 10 or 30 suit most. The shorter, the \
     sooner a tunnel opens; the longer, the less traffic";
 const IDLE_HINT: &str = "A tunnel that nobody uses closes after this time, in seconds: 300 is five minutes";
@@ -69,13 +66,9 @@ pub async fn change(State(state): State<Arc<ApiState>>, visit: Visit, Form(asked
 
 impl Asked {
     fn read(&self) -> Result<Settings, Wrong> {
-        let number = |field, text: &str| {
-            let problem = |_| Wrong::field(field, "this must be a whole number of seconds");
-            text.trim().parse().map(Some).map_err(problem)
-        };
         Ok(Settings {
-            interval_s: number("interval_s", &self.interval_s)?,
-            idle_timeout_s: number("idle_timeout_s", &self.idle_timeout_s)?,
+            interval_s: form::seconds("interval_s", &self.interval_s)?,
+            idle_timeout_s: form::seconds("idle_timeout_s", &self.idle_timeout_s)?,
             // An empty text takes a setting back.
             public_url: Some(self.public_url.trim().to_owned()),
             public_ssh: Some(self.public_ssh.trim().to_owned()),

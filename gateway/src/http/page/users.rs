@@ -10,7 +10,7 @@ use serde::Deserialize;
 use shared::id::UserName;
 use shared::secret::Secret;
 
-use super::form::{Confirmation, Field, Form, Kind, Nothing, Wrong};
+use super::form::{self, Confirmation, Field, Form, Kind, Nothing, Wrong};
 use super::frame::{Visit, redirect_with};
 use super::parts::{self, Icon, icon, tag_list};
 use crate::access::{ChangeUser, NewUser, UserError};
@@ -70,7 +70,7 @@ async fn make(state: &ApiState, form: &New) -> std::result::Result<User, Wrong> 
     let name =
         form.name.trim().parse().map_err(|error| Wrong::field("name", format!("the name is {error}")))?;
     let password = Some(form.password.as_str()).filter(|password| !password.is_empty()).map(Secret::from);
-    let new = NewUser { name, password, role: role(&form.role)?, tags: tags(&form.tags) };
+    let new = NewUser { name, password, role: role(&form.role)?, tags: bounds(&form.tags) };
     state.access.users().create(new).await.map_err(refused)
 }
 
@@ -93,7 +93,7 @@ pub async fn change(
     let users = state.access.users();
     let changed = match role(&form.role) {
         Ok(role) => {
-            let change = ChangeUser { role: Some(role), tags: Some(tags(&form.tags)) };
+            let change = ChangeUser { role: Some(role), tags: Some(bounds(&form.tags)) };
             users.change(&name, change).await.map_err(refused)
         }
         Err(wrong) => Err(wrong),
@@ -249,11 +249,9 @@ pub fn role(text: &str) -> std::result::Result<Role, Wrong> {
     text.parse().map_err(|error: NoSuchRole| Wrong::field("role", error.to_string()))
 }
 
-/// Tags with commas between them; none is every edge.
-pub fn tags(text: &str) -> Option<Vec<String>> {
-    let tags: Vec<_> =
-        text.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect();
-    Some(tags).filter(|tags| !tags.is_empty())
+/// Bounds as they are typed; none is every edge.
+pub fn bounds(typed: &str) -> Option<Vec<String>> {
+    Some(form::tags(typed)).filter(|tags| !tags.is_empty())
 }
 
 fn refused(error: UserError) -> Wrong {

@@ -14,14 +14,11 @@ use crate::access::Operator;
 use crate::http::ApiState;
 use crate::http::admin::edges::{MadeFor, stays_in_reach};
 use crate::http::body::Path;
-use crate::http::page::form::{self, Confirmation, Field, Form, Kind, Nothing, Wrong};
+use crate::http::page::form::{self, Confirmation, Field, Form, IDLE_TIMES, INTERVALS, Kind, Nothing, Wrong};
 use crate::http::page::frame::{Visit, redirect_with};
-use crate::http::page::new_edge::{Common, INTERVALS, field_of, show_created};
+use crate::http::page::new_edge::{field_of, show_created};
 use crate::http::peer::{Arrival, Peer};
 use crate::http::problem::{Problem, Result};
-
-/// Bounds of an idle time, in seconds, as the registry has them.
-const IDLE_TIMES: (u32, u32) = (10, 604_800);
 
 /// The form of an edge's settings.
 #[derive(Debug, Default, Deserialize)]
@@ -50,9 +47,9 @@ impl Settings {
     fn change(&self, edge: &Edge) -> std::result::Result<ChangeEdge, Wrong> {
         let name: EdgeName =
             self.name.trim().parse().map_err(|error| Wrong::field("name", format!("the name is {error}")))?;
-        let tags = self.common().tags();
-        let interval = seconds("interval_s", &self.interval_s)?;
-        let idle = seconds("idle_timeout_s", &self.idle_timeout_s)?;
+        let tags = form::tags(&self.tags);
+        let interval = form::seconds("interval_s", &self.interval_s)?;
+        let idle = form::seconds("idle_timeout_s", &self.idle_timeout_s)?;
         let cluster = !self.cluster.is_empty();
         Ok(ChangeEdge {
             name: (name != edge.name).then_some(name),
@@ -62,18 +59,6 @@ impl Settings {
             idle_timeout_s: (idle != Some(edge.idle_timeout_s)).then_some(idle),
         })
     }
-
-    fn common(&self) -> Common {
-        Common { tags: self.tags.clone(), ..Common::default() }
-    }
-}
-
-fn seconds(field: &'static str, typed: &str) -> std::result::Result<Option<u32>, Wrong> {
-    let typed = typed.trim();
-    if typed.is_empty() {
-        return Ok(None);
-    }
-    typed.parse().map(Some).map_err(|_| Wrong::field(field, "this must be a whole number of seconds"))
 }
 
 /// `GET /edges/{edge}/settings`.

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 use shared::wire::admin::{Edge, SiteChanges};
 use shared::wire::snapshot::{Disk, Docker, Host, Snapshot};
 
-use crate::http::page::parts::{Tone, notice, text, time};
+use crate::http::page::parts::{Tone, counted, notice, text, time};
 use crate::quantities::{bytes, span};
 
 /// What is known of a site.
@@ -54,7 +54,7 @@ fn changed(changes: &SiteChanges) -> Markup {
         @if let Some(since) = &changes.since {
             details open[!changes.changes.is_empty()] {
                 summary {
-                    @if changes.changes.is_empty() { "Nothing has changed" } @else { (changes.changes.len()) " changes" }
+                    @if changes.changes.is_empty() { "Nothing has changed" } @else { (counted(changes.changes.len(), "change")) }
                     " since the snapshot of " (time(since))
                 }
                 ul .changes {
@@ -127,8 +127,8 @@ fn docker(engine: &Docker) -> Markup {
     html! {
         h3 { "Docker " (text(&engine.version)) " behind " (text(&engine.service)) }
         p .muted {
-            (engine.containers.len()) " containers, " (engine.images.len()) " images, " (engine.volumes.len())
-            " volumes, " (engine.networks.len()) " networks"
+            (counted(engine.containers.len(), "container")) ", " (counted(engine.images.len(), "image")) ", "
+            (counted(engine.volumes.len(), "volume")) ", " (counted(engine.networks.len(), "network"))
         }
         @if !engine.containers.is_empty() {
             div .scroll tabindex="0" role="region" aria-label="Containers" {

@@ -112,6 +112,28 @@ async fn page_of_a_new_edge_turns_green_when_its_agent_joins() {
 }
 
 #[tokio::test]
+async fn open_list_counts_on_and_says_when_other_rows_belong_to_it() {
+    let bench = Bench::new().await;
+    let shop = Agent::of(&bench.create("shop").await);
+    let mut stream = bench.follow("/live/edges?names=shop").await.into_body().into_data_stream();
+    let mut next = async || {
+        let message = stream.next().await.expect("a message").expect("no error");
+        String::from_utf8(message.into()).expect("text")
+    };
+    let first = next().await;
+    assert!(first.contains("id=\"edges-all\" class=\"muted\">1<"), "{first}");
+    assert!(first.contains("id=\"list-news\"") && !first.contains("has changed"), "{first}");
+    bench.create("kiosk").await;
+    let more = next().await;
+    assert!(more.contains("id=\"edges-all\" class=\"muted\">2<"), "{more}");
+    assert!(more.contains("has changed") && more.contains("<a href=\"/\">"), "{more}");
+    assert!(!more.contains("id=\"shop.state\""), "what did not change is not sent: {more}");
+    bench.as_agent(wire::check_in::PATH, &shop, hello()).await;
+    let online = next().await;
+    assert!(online.contains("id=\"edges-online\" class=\"muted\">1<"), "{online}");
+}
+
+#[tokio::test]
 async fn many_edges_are_made_at_once_and_their_tokens_are_a_file() {
     let bench = Bench::new().await;
     bench.create("taken").await;
