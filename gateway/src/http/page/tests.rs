@@ -168,7 +168,7 @@ async fn list_shows_each_edge_with_what_an_operator_wants_to_know() {
     assert!(shop.contains("href=\"/edges/shop\""), "{shop}");
     assert!(kiosk.contains("data-status=\"never-joined\"") && kiosk.contains("Never joined"), "{kiosk}");
     assert!(html.contains("data-live=\"/live/edges?names=kiosk%2Cshop\""), "{html}");
-    assert!(html.contains("id=\"edges-online\" class=\"muted\">1<"), "{html}");
+    assert!(html.contains("class=\"muted\" id=\"edges-online\">1<"), "{html}");
 }
 
 #[tokio::test]

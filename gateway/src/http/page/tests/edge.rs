@@ -134,7 +134,7 @@ async fn what_changed_since_the_snapshot_before_is_told() {
     bench.as_agent(wire::check_in::SNAPSHOT_PATH, &agent, packed(&site(HOSTILE))).await;
     let answer = bench.look("/edges/shop").await;
     let html = answer.page();
-    assert!(html.contains("1 changes since the snapshot of") && html.contains("<del>till-3</del>"), "{html}");
+    assert!(html.contains("1 change since the snapshot of") && html.contains("<del>till-3</del>"), "{html}");
     assert!(html.contains("<ins>&lt;img src=x"), "{html}");
     let told = bench.get("/api/v1/edges/shop/snapshot/changes").await.json();
     assert_eq!(told["changes"][0]["before"], "till-3");

@@ -121,16 +121,16 @@ async fn open_list_counts_on_and_says_when_other_rows_belong_to_it() {
         String::from_utf8(message.into()).expect("text")
     };
     let first = next().await;
-    assert!(first.contains("id=\"edges-all\" class=\"muted\">1<"), "{first}");
+    assert!(first.contains("class=\"muted\" id=\"edges-all\">1<"), "{first}");
     assert!(first.contains("id=\"list-news\"") && !first.contains("has changed"), "{first}");
     bench.create("kiosk").await;
     let more = next().await;
-    assert!(more.contains("id=\"edges-all\" class=\"muted\">2<"), "{more}");
+    assert!(more.contains("class=\"muted\" id=\"edges-all\">2<"), "{more}");
     assert!(more.contains("has changed") && more.contains("<a href=\"/\">"), "{more}");
     assert!(!more.contains("id=\"shop.state\""), "what did not change is not sent: {more}");
     bench.as_agent(wire::check_in::PATH, &shop, hello()).await;
     let online = next().await;
-    assert!(online.contains("id=\"edges-online\" class=\"muted\">1<"), "{online}");
+    assert!(online.contains("class=\"muted\" id=\"edges-online\">1<"), "{online}");
 }
 
 #[tokio::test]
