@@ -299,9 +299,9 @@ pub struct Settings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(range(min = 10, max = 604800)))]
     pub idle_timeout_s: Option<u32>,
-    /// How long the gateway may keep a check-in's answer back (hold mode); 0 is off.
+    /// How long the gateway may keep a check-in's answer back (hold mode), up to 55; 0 is off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 0)))]
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 55)))]
     pub hold_s: Option<u32>,
     /// Where agents and browsers reach port 9000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
