@@ -13,6 +13,7 @@
 //! | [`list`] | lists of edges |
 //! | [`refusal`] | what is refused, and why |
 //! | [`registry`] | all edges, their durable changes, and the index of deadlines |
+//! | [`standing`] | how one instance stands, shared with whoever answers it without asking the registry |
 //! | [`version`] | what a change may depend on |
 //! | [`view`] | what the admin API shows of them |
 //!
@@ -32,6 +33,7 @@ pub mod list;
 pub mod people;
 pub mod refusal;
 pub mod registry;
+pub mod standing;
 pub mod tunnel;
 pub mod version;
 pub mod view;

@@ -39,8 +39,13 @@ const BOOTSTRAP_LABEL: &str = "bootstrap";
 const DRAIN_LOOK: Duration = Duration::from_millis(50);
 /// After the cut the tasks only have to notice it, and agents may take two seconds to take their leave.
 const CUT_TIMEOUT: Duration = Duration::from_secs(4);
-/// A connection of port 9000 costs one open file; this share of them leaves the rest for tunnels and the store.
-const FILES_PER_CONNECTION: usize = 2;
+/// A connection of port 9000 costs one open file, and so does a tunnel. One in so many of them is kept from connections, for
+/// tunnels, the store and the audit log: agents that wait must not keep out the few that are needed.
+const FILES_PER_RESERVED: usize = 25;
+/// At least so many, where the system allows few: the store and the listeners have some 30, the rest is for tunnels.
+const LEAST_RESERVED: usize = 128;
+/// Below this a word in the log: it is less than half of what most systems allow a service.
+const FEW_CONNECTIONS: usize = 16_384;
 
 /// The sockets that the gateway listens on.
 #[derive(Debug)]
@@ -344,8 +349,9 @@ async fn bootstrap_token(file: &Path, access: &Access) -> Result<(), StartError>
 
 /// As many as the open files allow, and a word where that is few.
 fn max_connections(files: usize) -> usize {
-    let most = files / FILES_PER_CONNECTION;
-    if most < MAX_CONNECTIONS {
+    let reserved = (files / FILES_PER_RESERVED).max(LEAST_RESERVED).min(files / 2);
+    let most = files - reserved;
+    if most < FEW_CONNECTIONS {
         warn!(
             files,
             connections = most,
@@ -371,6 +377,14 @@ mod tests {
     use super::*;
     use crate::domain::edge::Records;
     use crate::store::SledStore;
+
+    #[test]
+    fn connections_leave_open_files_to_tunnels_and_the_store() {
+        assert_eq!(max_connections(20_000), 19_200);
+        assert_eq!(max_connections(1_024), 896);
+        assert_eq!(max_connections(100), 50);
+        assert_eq!(max_connections(usize::MAX), MAX_CONNECTIONS);
+    }
 
     #[tokio::test]
     async fn bootstrap_token_is_made_once_and_again_only_where_its_file_is_gone() {

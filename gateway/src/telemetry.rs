@@ -25,7 +25,7 @@ mod series;
 mod store;
 mod vitals;
 
-pub use instruments::{CheckInLabel, LoginLabel, Requests, Telemetry, TransportLabel};
+pub use instruments::{CheckInLabel, HeldCheckIn, LoginLabel, Requests, Telemetry, TransportLabel};
 pub use page::Page;
 pub use series::sample;
 pub use store::Timed;

@@ -30,9 +30,9 @@ use crate::domain::list::{self, Found};
 pub use crate::domain::list::{Cursor, EdgeQuery};
 pub use crate::domain::refusal::{AdminError, CheckInRefusal, OpenError};
 use crate::domain::registry::{
-    self, Census, Command, Decision, Event, Fresh, Registry, Request, Ticket, Token,
+    self, Accepted, Census, Command, Decision, Event, Fresh, Registry, Request, Ticket, Token,
 };
-pub use crate::domain::registry::{Admitted, Like, Origin, Terms};
+pub use crate::domain::registry::{Admitted, Like, Origin, Stands, Terms};
 use crate::domain::tunnel::{self, LinkId, WaiterId};
 use crate::domain::version::{Condition, Version};
 use crate::domain::view;
@@ -178,15 +178,15 @@ impl Tunnels {
         Self { condition, ..self.clone() }
     }
 
-    /// Answers a check-in.
+    /// Answers a check-in, and says how its instance stands from then on.
     pub async fn check_in(
         &self,
         who: Identity,
         body: CheckIn,
         origin: Origin,
-    ) -> Result<CheckInAnswer, CheckInRefusal> {
+    ) -> Result<(CheckInAnswer, Stands), CheckInRefusal> {
         let edge_id = who.authorization.edge_id;
-        let decision = self
+        let Accepted { decision, stands } = self
             .event(
                 |token| Event::CheckIn { token, who, body, origin },
                 |task, token, reply| {
@@ -194,7 +194,7 @@ impl Tunnels {
                 },
             )
             .await?;
-        Ok(sealed(decision, &edge_id))
+        Ok((sealed(decision, &edge_id), stands))
     }
 
     /// Whose snapshot this is, if the agent may put one.
@@ -566,7 +566,12 @@ impl Tunnels {
 
     /// Writes the last-seen times that wait for their batch: the last thing before the store is closed.
     pub async fn write_last_seen(&self) -> Result<(), StoreError> {
-        let seen = self.ask(|task, _| task.registry.take_seen()).await;
+        let seen = self
+            .ask(|task, now| {
+                task.registry.note_all_seen(now);
+                task.registry.take_seen()
+            })
+            .await;
         self.store.put_last_seen(seen).await
     }
 

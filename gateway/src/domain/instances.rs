@@ -12,6 +12,7 @@ use shared::wire::check_in::Hello;
 
 use super::Now;
 use super::edge::Timestamp;
+use super::standing::Registered;
 
 /// Intervals without a check-in after which an instance is not live any more.
 pub const LIVE_INTERVALS: u32 = 3;
@@ -24,7 +25,7 @@ const MAX_INSTANCES: usize = 256;
 const RECENT_MS: u64 = 600_000;
 
 /// A running agent.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Instance {
     /// Its id.
     pub id: InstanceId,
@@ -32,8 +33,8 @@ pub struct Instance {
     pub hello: Option<Hello>,
     /// Address of its last check-in.
     pub address: IpAddr,
-    /// Its last check-in.
-    pub seen: Now,
+    /// Whether there is anything new for it, and its last check-in.
+    pub standing: Registered,
     /// The interval that it was told last.
     pub told: Option<Duration>,
 }
@@ -60,8 +61,16 @@ pub struct Stranger {
     pub at: Timestamp,
 }
 
+impl Instance {
+    /// Its last check-in; while one is held, that is now.
+    pub fn last_seen(&self, now: Now) -> Timestamp {
+        let ago = now.instant.saturating_duration_since(self.standing.heard());
+        Timestamp(now.wall.0.saturating_sub(u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)))
+    }
+}
+
 /// The agents of one edge.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Instances {
     all: Vec<Instance>,
     duplicate: Option<Duplicate>,
@@ -79,7 +88,8 @@ impl Instances {
         now: Now,
     ) -> Result<&mut Instance, String> {
         if !rule.cluster {
-            if let Some(other) = self.all.iter().find(|other| other.id != id && rule.is_live(other, now)) {
+            if let Some(other) = self.all.iter().find(|other| other.id != id && !rule.fell_silent(other, now))
+            {
                 let present =
                     other.hello.as_ref().map_or_else(|| other.address.to_string(), |h| h.hostname.clone());
                 let refused = hello.map(|hello| hello.hostname);
@@ -92,15 +102,16 @@ impl Instances {
             Some(position) => position,
             None => {
                 if self.all.len() == MAX_INSTANCES {
-                    let quietest = (0..self.all.len()).min_by_key(|at| self.all[*at].seen.instant);
+                    let quietest = (0..self.all.len()).min_by_key(|at| self.all[*at].standing.heard());
                     self.all.swap_remove(quietest.expect("there are MAX_INSTANCES of them"));
                 }
-                self.all.push(Instance { id, hello: None, address, seen: now, told: None });
+                let standing = Registered::new(now.instant);
+                self.all.push(Instance { id, hello: None, address, standing, told: None });
                 self.all.len() - 1
             }
         };
         let instance = &mut self.all[position];
-        instance.seen = now;
+        instance.standing.hear(now.instant);
         instance.address = address;
         if hello.is_some() {
             instance.hello = hello;
@@ -112,6 +123,21 @@ impl Instances {
     /// Those that are live.
     pub fn live(&self, rule: Rule, now: Now) -> impl Iterator<Item = &Instance> {
         self.all.iter().filter(move |instance| rule.is_live(instance, now))
+    }
+
+    /// Whether nobody is live any more; then nobody is answered any more who is not asked about here first.
+    pub fn fell_silent(&self, rule: Rule, now: Now) -> bool {
+        self.all.iter().all(|instance| rule.fell_silent(instance, now))
+    }
+
+    /// There may be something new for each of them.
+    pub fn close(&self) {
+        self.all.iter().for_each(|instance| instance.standing.close());
+    }
+
+    /// The last check-in of any of them.
+    pub fn last_seen(&self, now: Now) -> Option<Timestamp> {
+        self.all.iter().map(|instance| instance.last_seen(now)).max()
     }
 
     /// Until when one of them is live at least, if nobody checks in meanwhile.
@@ -165,10 +191,19 @@ impl Rule {
         now.instant <= self.silent_at(instance)
     }
 
+    /// The same, for a decision: what is found silent here stays so until it asks the registry.
+    fn fell_silent(self, instance: &Instance, now: Now) -> bool {
+        instance.standing.fell_silent(self.patience(instance), now.instant)
+    }
+
     fn silent_at(self, instance: &Instance) -> Instant {
+        instance.standing.heard() + self.patience(instance)
+    }
+
+    fn patience(self, instance: &Instance) -> Duration {
         // What the instance was told counts where it is longer: it has not heard of the new interval yet.
         let interval = instance.told.map_or(self.interval, |told| told.max(self.interval));
-        instance.seen.instant + interval * LIVE_INTERVALS
+        interval * LIVE_INTERVALS
     }
 }
 

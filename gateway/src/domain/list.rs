@@ -253,7 +253,7 @@ fn key(registry: &Registry, edge: &Edge, sort: EdgeSort, status: EdgeStatus, now
         EdgeSort::Name => Key::Name,
         EdgeSort::Status => Key::Status(status),
         // To the second, as it is shown: what was seen in the same one stands in order of name.
-        EdgeSort::LastSeen => Key::LastSeen(edge.last_seen.map(|at| Timestamp(at.0 / SECOND * SECOND))),
+        EdgeSort::LastSeen => Key::LastSeen(edge.last_seen(now).map(|at| Timestamp(at.0 / SECOND * SECOND))),
         EdgeSort::Version => {
             let instance = edge.instances.live(registry.rule(edge), now).next();
             let hello = instance.and_then(|instance| instance.hello.as_ref());

@@ -13,7 +13,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 pub use census::Census;
-pub use messages::{Admitted, Command, Decision, Event, Fresh, Like, Origin, Request, Ticket, Token};
+pub use messages::{
+    Accepted, Admitted, Command, Decision, Event, Fresh, Like, Origin, Request, Stands, Ticket, Token,
+};
 use shared::fingerprint::HostKeyFingerprint;
 use shared::id::{EdgeName, EndpointId, KeyDigest, ServiceName};
 use shared::tunnel::control::ToAgent;
@@ -57,8 +59,8 @@ pub struct Edge {
     pub tunnel: Tunnel,
     /// Its agents.
     pub instances: Instances,
-    /// Its last check-in, also from before this start.
-    pub last_seen: Option<Timestamp>,
+    /// Its last check-in as far as it was noted, also from before this start.
+    noted_seen: Option<Timestamp>,
     /// What its link carries, while one is up.
     services: Vec<ServiceName>,
     /// Credentials for one login of a stock SSH client.
@@ -133,7 +135,7 @@ impl Registry {
         }
         for (endpoint, at) in records.last_seen {
             if let Some(edge) = registry.edges.get_mut(&endpoint) {
-                edge.last_seen = Some(at);
+                edge.noted_seen = Some(at);
                 if edge.record.bound.is_some() {
                     registry.await_return(endpoint, now);
                 }
@@ -251,7 +253,14 @@ impl Registry {
         self.by_key.get(key).map(|endpoint| self.edges[endpoint].record.name.clone())
     }
 
-    /// Check-ins since the last call, to be written in a batch.
+    /// Notes the last check-in of every edge, before the last of [`Self::take_seen`].
+    pub fn note_all_seen(&mut self, now: Now) {
+        for (endpoint, edge) in &mut self.edges {
+            edge.note_seen(now, *endpoint, &mut self.seen);
+        }
+    }
+
+    /// Check-ins that were noted since the last call, to be written in a batch.
     pub fn take_seen(&mut self) -> Vec<(EndpointId, Timestamp)> {
         self.seen.drain().collect()
     }
@@ -272,7 +281,7 @@ impl Registry {
         let edge = Edge {
             tunnel: Tunnel::new(now),
             instances: Instances::default(),
-            last_seen: None,
+            noted_seen: None,
             services: Vec::new(),
             one_time: None,
             busy: None,
@@ -370,6 +379,10 @@ impl Registry {
             }
             edge.due = due;
         }
+        if edge.tunnel.wants_an_offer() {
+            // Whoever asks first gets it.
+            edge.instances.close();
+        }
         if changed {
             self.tell_phase(endpoint, before, cause, now, out);
         }
@@ -388,6 +401,8 @@ impl Registry {
 
     fn drain(&mut self, out: &mut Vec<Command>) {
         self.draining = true;
+        // What is held is answered now: from here on nothing is.
+        self.edges.values().for_each(|edge| edge.instances.close());
         // Their tunnels would not open any more; the flag goes down with them.
         for (waiter, Waiter { .. }) in self.waiters.drain() {
             out.push(Command::Deny { waiter, error: shutting_down() });

@@ -44,7 +44,7 @@ impl From<admin::Role> for Role {
 /// One edge.
 pub fn edge(registry: &Registry, edge: &Edge, now: Now) -> admin::Edge {
     let rule = registry.rule(edge);
-    let instances: Vec<_> = edge.instances.live(rule, now).map(instance).collect();
+    let instances: Vec<_> = edge.instances.live(rule, now).map(|it| instance(it, now)).collect();
     let stock_client = edge.stock_services().map(|services| {
         let mut services = services.to_vec();
         services.sort();
@@ -61,7 +61,7 @@ pub fn edge(registry: &Registry, edge: &Edge, now: Now) -> admin::Edge {
         bound: edge.record.bound.is_some(),
         status: status(registry, edge, now),
         // Its keep-alives answer, or there would be no link.
-        last_seen: stock_client.as_ref().map(|_| now.wall).or(edge.last_seen).map(rfc3339),
+        last_seen: stock_client.as_ref().map(|_| now.wall).or(edge.last_seen(now)).map(rfc3339),
         instances,
         duplicate: edge.instances.duplicate(rule, now).map(|duplicate| admin::Duplicate {
             present: duplicate.present.clone(),
@@ -82,7 +82,7 @@ pub fn edge(registry: &Registry, edge: &Edge, now: Now) -> admin::Edge {
 /// What the operator wants to know first.
 pub fn status(registry: &Registry, edge: &Edge, now: Now) -> admin::EdgeStatus {
     let live = edge.instances.live(registry.rule(edge), now).next().is_some();
-    match (edge.tunnel.phase(), live, edge.last_seen) {
+    match (edge.tunnel.phase(), live, edge.last_seen(now)) {
         (Phase::Open | Phase::Closing, _, _) => admin::EdgeStatus::TunnelOpen,
         (Phase::Idle | Phase::Wanted | Phase::Offered, true, _) => admin::EdgeStatus::Online,
         (Phase::Idle | Phase::Wanted | Phase::Offered, false, Some(_)) => admin::EdgeStatus::Offline,
@@ -173,14 +173,14 @@ pub fn settings(settings: &Settings) -> admin::Settings {
     }
 }
 
-fn instance(instance: &Instance) -> admin::Instance {
+fn instance(instance: &Instance, now: Now) -> admin::Instance {
     let hello = instance.hello.as_ref();
     admin::Instance {
         instance: instance.id,
         hostname: hello.map(|hello| hello.hostname.clone()).unwrap_or_default(),
         agent: hello.map(|hello| hello.agent.clone()).unwrap_or_default(),
         address: instance.address.to_string(),
-        last_seen: rfc3339(instance.seen.wall),
+        last_seen: rfc3339(instance.last_seen(now)),
         services: hello.map(|hello| hello.services.clone()).unwrap_or_default(),
     }
 }

@@ -1,5 +1,7 @@
 //! What agents ask: the check-in, and their snapshots.
 //!
+//! [`line`] answers what needs no asking, and holds what may wait; [`prefer`] reads whether it may.
+//!
 //! Here a request becomes an [`Identity`] and a [`CheckIn`], both bounded; what the answer is, the registry decides. The
 //! rule: until the registry knows the key, the sender is a stranger, and costs no more than one small body.
 
@@ -25,7 +27,11 @@ use super::{ApiState, body};
 use crate::audit::entry::agent;
 use crate::store::SnapshotBlob;
 use crate::telemetry::CheckInLabel;
-use crate::tunnels::{CheckInAnswer, CheckInRefusal, Origin};
+use crate::tunnels::{CheckInAnswer, CheckInRefusal, Origin, Stands};
+use line::Introduction;
+
+pub mod line;
+mod prefer;
 
 /// For a body that fits into a few packets, over the worst line that still carries a tunnel.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
@@ -45,6 +51,7 @@ pub async fn check_in(
     body: Body,
 ) -> Result<Response> {
     let telemetry = state.vitals.telemetry();
+    let wait = prefer::wait(&headers);
     let (who, report) = match question(&headers, body).await {
         Ok(question) => question,
         Err(problem) => {
@@ -56,11 +63,28 @@ pub async fn check_in(
     let (began, key) = (Instant::now(), who.authorization.key.digest());
     let answer = state.tunnels.check_in(who, report, origin).await;
     telemetry.check_in_took(began.elapsed());
-    telemetry.check_in(label(&answer));
+    let label = label(&answer);
     Ok(match answer {
-        Ok(CheckInAnswer::Unchanged) => StatusCode::NO_CONTENT.into_response(),
-        Ok(CheckInAnswer::Changed(answer)) => Json(answer).into_response(),
+        Ok((CheckInAnswer::Unchanged, stands)) => {
+            let wait = wait.map(|wait| wait.min(stands.hold)).filter(|wait| !wait.is_zero());
+            if wait.is_none() {
+                telemetry.check_in(label);
+            }
+            (Extension(Introduction { stands, wait }), StatusCode::NO_CONTENT).into_response()
+        }
+        Ok((CheckInAnswer::Changed(answer), stands)) => {
+            telemetry.check_in(label);
+            // Not with an offer: until it has logged in, the agent would get the same one over and over.
+            let asks_again = wait.is_some() && !stands.hold.is_zero() && answer.need == Need::None;
+            let introduction = Introduction { stands, wait: None };
+            let mut response = (Extension(introduction), Json(answer)).into_response();
+            if asks_again {
+                prefer::applied(response.headers_mut());
+            }
+            response
+        }
         Err(refusal) => {
+            telemetry.check_in(label);
             // Whose key it was is worth knowing in the audit log: it may be somebody who found a join token.
             let edge = state.tunnels.edge_of_key(key).await;
             let noted = Noted { actor: edge.as_ref().map(agent), edge, ..Noted::default() };
@@ -75,10 +99,10 @@ async fn question(headers: &HeaderMap, body: Body) -> Result<(Identity, CheckIn)
     Ok((who, parse(&body)?))
 }
 
-fn label(answer: &std::result::Result<CheckInAnswer, CheckInRefusal>) -> CheckInLabel {
+fn label(answer: &std::result::Result<(CheckInAnswer, Stands), CheckInRefusal>) -> CheckInLabel {
     match answer {
-        Ok(CheckInAnswer::Unchanged) => CheckInLabel::Unchanged,
-        Ok(CheckInAnswer::Changed(answer)) => match answer.need {
+        Ok((CheckInAnswer::Unchanged, _)) => CheckInLabel::Unchanged,
+        Ok((CheckInAnswer::Changed(answer), _)) => match answer.need {
             Need::None => CheckInLabel::NotNeeded,
             Need::Tunnel => CheckInLabel::Needed,
         },

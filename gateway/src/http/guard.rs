@@ -17,6 +17,7 @@ use http::{Extensions, HeaderMap, HeaderValue, Method, Uri};
 use shared::id::EdgeName;
 
 use super::audited::{Asked, Recording, refused_stranger};
+use super::check_in::line;
 use super::operation::{Audited, Needs};
 use super::origin::OwnOrigin;
 use super::peer::{Arrival, Peer};
@@ -49,7 +50,9 @@ pub struct Guard {
 /// Passes on what may pass, with the [`Operator`] in its extensions, records and counts it.
 pub async fn admit(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let response = guard.pass(request, next).await.into_response();
-    guard.requests.answered(response.status());
+    if !line::is_kept_back(&response) {
+        guard.requests.answered(response.status());
+    }
     response
 }
 

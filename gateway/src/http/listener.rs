@@ -3,7 +3,6 @@
 //! The accept loop only accepts. Everything that waits for a peer happens in that connection's own task, under a cap
 //! and named timeouts. What a request means is the router's business.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
@@ -27,20 +26,20 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower_service::Service as _;
 use tracing::{debug, warn};
 
+use super::check_in::line::{Answer, Desk, Line};
 use super::connection::Connection;
 use super::peer::Peer;
 use super::problem::{Code, Problem};
 use crate::config::PlainHttp;
 use crate::telemetry::{Telemetry, TransportLabel};
 
-/// Connections at once, from accept to close, upgraded ones included. With less than 100 KiB for an idle one it bounds
-/// their memory near 1.5 GiB. When full, new connections wait in the kernel's queue, which is bounded too: agents and
+/// Connections at once, from accept to close, upgraded ones included, where the system allows so many open files: agents
+/// that wait, each with some 30 KiB, so that their memory stays below 8 GiB. When full, new connections wait in the kernel's queue, which is bounded too: agents and
 /// operators then see latency first and a time-out second, and each connection that never asks anything gives its
 /// place back after [`FIRST_REQUEST_TIMEOUT`].
-pub const MAX_CONNECTIONS: usize = 16_384;
+pub const MAX_CONNECTIONS: usize = 262_144;
 /// From accept to the first byte. Ours and every browser speak first; ten seconds cover a lost SYN-ACK and two losses.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
 /// From the first byte to the end of the TLS handshake: two round trips, and the gateway may be busy with thousands.
@@ -58,10 +57,9 @@ const MAX_HEADER_LIST: u32 = 64 * 1024;
 const MAX_HEADERS: usize = 100;
 /// Requests at once on one HTTP/2 connection: a page with many panels stays far below.
 const MAX_CONCURRENT_STREAMS: u32 = 128;
-/// HTTP/2 pings find a peer that went away without a word.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// TCP keep-alive finds the same on everything else, upgraded streams above all: they hold an edge's tunnel open.
+/// TCP keep-alive finds a peer that went away without a word, on upgraded streams above all: they hold an edge's tunnel
+/// open. Rarer than the questions of an agent, so it costs those nothing; pings of HTTP/2 would cost an agent that is held
+/// more than its questions do.
 const TCP_KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const TCP_KEEPALIVE_PROBES: u32 = 4;
@@ -117,7 +115,8 @@ pub async fn serve(
     stop: Stop,
 ) {
     let places = Arc::new(Semaphore::new(policy.max_connections));
-    let door = Arc::new(Door { policy, router, telemetry, http: http(), stop: stop.clone() });
+    let desk = Arc::new(Desk::new(router, telemetry.clone()));
+    let door = Arc::new(Door { policy, desk, telemetry, http: http(), stop: stop.clone() });
     let connections = TaskTracker::new();
     let accepting = async {
         loop {
@@ -176,6 +175,7 @@ fn http() -> auto::Builder<TokioExecutor> {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(None)
+        .auto_date_header(false)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS);
     builder
@@ -183,15 +183,14 @@ fn http() -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_header_list_size(MAX_HEADER_LIST)
         .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT);
+        .auto_date_header(false);
     builder
 }
 
 /// What every connection's task needs.
 struct Door {
     policy: Policy,
-    router: Router,
+    desk: Arc<Desk>,
     telemetry: Telemetry,
     http: auto::Builder<TokioExecutor>,
     stop: Stop,
@@ -227,9 +226,10 @@ impl Door {
     /// Speaks HTTP on the connection until either side ends it.
     async fn converse(self: Arc<Self>, connection: Connection, peer: Peer) {
         let requests = Arc::new(Requests::default());
+        let line = Arc::new(Line::new(Arc::clone(&self.desk)));
         let service = service_fn(|request: Request<Incoming>| {
             let in_flight = requests.start();
-            let answer = self.answer(peer, request);
+            let answer = self.answer(&line, peer, request);
             async move {
                 let answer = answer.await;
                 drop(in_flight);
@@ -261,19 +261,17 @@ impl Door {
         }
     }
 
-    /// The router's answer, or the refusal of plain HTTP.
-    fn answer(
-        &self,
-        mut peer: Peer,
-        mut request: Request<Incoming>,
-    ) -> impl Future<Output = Result<Response, Infallible>> + use<> {
-        let admitted = peer.secure || self.policy.allows_plain(peer.address);
-        if self.policy.is_trusted(peer.address) {
+    /// The answer, or the refusal of plain HTTP.
+    fn answer(&self, line: &Arc<Line>, mut peer: Peer, mut request: Request<Incoming>) -> Answer {
+        if !(peer.secure || self.policy.allows_plain(peer.address)) {
+            return Answer::Now(Some(refuse_plain_http()));
+        }
+        let is_direct = !self.policy.is_trusted(peer.address);
+        if !is_direct {
             peer = forwarded(peer, request.headers());
         }
         request.extensions_mut().insert(peer);
-        let mut router = self.router.clone();
-        async move { if admitted { router.call(request).await } else { Ok(refuse_plain_http()) } }
+        line.answer(request, peer, is_direct)
     }
 }
 

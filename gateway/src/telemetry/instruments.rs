@@ -195,6 +195,7 @@ pub(super) struct Instruments {
     pub(super) logins: Counts<LoginLabel>,
     pub(super) connections: Counts<TransportLabel>,
     pub(super) live_connections: Arc<AtomicUsize>,
+    pub(super) held_check_ins: Arc<AtomicUsize>,
     pub(super) requests: Operations,
     pub(super) store_writes: Counts<StoreLabel>,
     pub(super) store_write_seconds: Histogram,
@@ -213,6 +214,7 @@ impl Default for Telemetry {
             logins: Counts::default(),
             connections: Counts::default(),
             live_connections: Arc::default(),
+            held_check_ins: Arc::default(),
             requests: Operations::default(),
             store_writes: Counts::default(),
             store_write_seconds: Histogram::new(STORE_BOUNDS),
@@ -230,7 +232,7 @@ impl Telemetry {
         self.0.check_ins.add(answer);
     }
 
-    /// The registry took so long for a check-in.
+    /// The registry took so long for a check-in; no time where it was not asked.
     pub fn check_in_took(&self, time: Duration) {
         self.0.check_in_seconds.observe(time);
     }
@@ -277,6 +279,12 @@ impl Telemetry {
         LiveConnection(Arc::clone(&self.0.live_connections))
     }
 
+    /// Counts a check-in as held until the answer is dropped; `None` where `most` are.
+    pub fn hold_check_in(&self, most: usize) -> Option<HeldCheckIn> {
+        let held = HeldCheckIn(Arc::clone(&self.0.held_check_ins));
+        (self.0.held_check_ins.fetch_add(1, Relaxed) < most).then_some(held)
+    }
+
     /// The counter of this operation's requests.
     pub fn requests(&self, operation: &'static str) -> Requests {
         let mut operations = self.0.requests.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -294,6 +302,16 @@ impl Telemetry {
 pub struct LiveConnection(Arc<AtomicUsize>);
 
 impl Drop for LiveConnection {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A check-in that is counted as held.
+#[derive(Debug)]
+pub struct HeldCheckIn(Arc<AtomicUsize>);
+
+impl Drop for HeldCheckIn {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }

@@ -46,6 +46,7 @@ struct ReadLevels {
     tunnels_wanted: Gauge<u64, AtomicU64>,
     streams: Gauge<u64, AtomicU64>,
     connections: Gauge<u64, AtomicU64>,
+    held_check_ins: Gauge<u64, AtomicU64>,
     watchers: Gauge<u64, AtomicU64>,
     queue: Gauge<u64, AtomicU64>,
     store_up: Gauge<u64, AtomicU64>,
@@ -71,10 +72,13 @@ impl Page {
     /// The page as of now.
     pub async fn text(&self) -> String {
         let reading = self.vitals.read(Reach::all()).await;
-        let connections = self.vitals.telemetry().instruments().live_connections.load(Relaxed);
+        let counted = self.vitals.telemetry().instruments();
+        let connections = counted.live_connections.load(Relaxed);
+        let held_check_ins = counted.held_check_ins.load(Relaxed);
         let levels = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
         levels.set(&reading);
         levels.connections.set(connections as u64);
+        levels.held_check_ins.set(held_check_ins as u64);
         levels.store_up.set(self.vitals.is_store_well().into());
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("a String takes everything");
@@ -137,6 +141,7 @@ impl ReadLevels {
             tunnels_wanted: Gauge::default(),
             streams: Gauge::default(),
             connections: Gauge::default(),
+            held_check_ins: Gauge::default(),
             watchers: Gauge::default(),
             queue: Gauge::default(),
             store_up: Gauge::default(),
@@ -154,6 +159,7 @@ impl ReadLevels {
         add(registry, "tunnels_wanted", "Tunnels that somebody waits for", &levels.tunnels_wanted);
         add(registry, "streams", "Streams that are live", &levels.streams);
         add(registry, "http_connections", "Connections to port 9000 that are open", &levels.connections);
+        add(registry, "check_ins_held", "Check-ins that are held", &levels.held_check_ins);
         add(registry, "event_watchers", "Readers of the event stream", &levels.watchers);
         add(registry, "registry_queue", "Questions that wait for the registry", &levels.queue);
         add(registry, "store_up", "1 while the store can write", &levels.store_up);

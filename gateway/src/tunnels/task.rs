@@ -44,7 +44,7 @@ pub(super) struct Waiting {
 /// State of the task.
 pub(super) struct Task {
     pub(super) registry: Registry,
-    pub(super) check_ins: HashMap<Token, oneshot::Sender<Result<Decision, CheckInRefusal>>>,
+    pub(super) check_ins: HashMap<Token, oneshot::Sender<Result<Accepted, CheckInRefusal>>>,
     pub(super) changes: HashMap<Token, oneshot::Sender<Result<(), AdminError>>>,
     pub(super) enrolments: HashMap<Token, oneshot::Sender<Result<Vec<EdgeName>, AdminError>>>,
     pub(super) logins: HashMap<Token, (oneshot::Sender<Option<Admitted>>, Closer)>,
@@ -123,6 +123,7 @@ impl Task {
                 _ = seen.tick() => self.write_seen(),
             }
         }
+        self.registry.note_all_seen(now());
         self.write_seen();
         while self.commits.join_next().await.is_some() {}
     }

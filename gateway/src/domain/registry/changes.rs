@@ -20,6 +20,10 @@ const INTERVAL_S: std::ops::RangeInclusive<u32> = 1..=86_400;
 /// Idle time, in seconds: below ten a person who reads loses the tunnel, beyond a week it is no idle time.
 const IDLE_TIMEOUT_S: std::ops::RangeInclusive<u32> = 10..=604_800;
 
+/// How long a check-in may be held, in seconds: 0 is not at all. Most proxies and load balancers cut a request that is not
+/// answered for a minute.
+const HOLD_S: std::ops::RangeInclusive<u32> = 0..=55;
+
 /// What waits for its commit.
 #[derive(Debug)]
 pub(super) enum Pending {
@@ -191,7 +195,10 @@ impl Registry {
             }
         };
         let ticket = self.commit(pending, batch, out);
-        self.edges.get_mut(&endpoint).expect("it was there").busy = Some(ticket);
+        let edge = self.edges.get_mut(&endpoint).expect("it was there");
+        edge.busy = Some(ticket);
+        // Whoever asks from now on waits for it.
+        edge.instances.close();
         Ok(())
     }
 
@@ -325,6 +332,7 @@ impl Registry {
                 if result.is_ok() {
                     self.replace(record);
                     if let Some(edge) = self.edges.get_mut(&endpoint) {
+                        edge.note_seen(now, endpoint, &mut self.seen);
                         edge.instances.clear();
                         edge.presence.clear();
                     }
@@ -346,7 +354,10 @@ impl Registry {
             Pending::Settings { token, settings } => {
                 self.settings_busy = false;
                 if result.is_ok() {
-                    self.settings = settings;
+                    let before = std::mem::replace(&mut self.settings, settings);
+                    if (before.interval, before.hold) != (self.settings.interval, self.settings.hold) {
+                        self.edges.values().for_each(|edge| edge.instances.close());
+                    }
                     for edge in self.by_link.values().filter_map(|endpoint| self.edges.get(endpoint)) {
                         self.tell_idle_timeout(edge, out);
                     }
@@ -465,11 +476,7 @@ fn changed(before: &Settings, change: admin::Settings) -> Result<Settings, Admin
         settings.idle_timeout = seconds("idle_timeout_s", s, IDLE_TIMEOUT_S)?;
     }
     if let Some(s) = change.hold_s {
-        if s != 0 {
-            let detail = "hold_s: this gateway answers check-ins at once and can't hold them; leave it at 0";
-            return Err(AdminError::Invalid(detail.to_owned()));
-        }
-        settings.hold = Duration::ZERO;
+        settings.hold = seconds("hold_s", s, HOLD_S)?;
     }
     if let Some(url) = change.public_url {
         settings.public_url = cleared_when_empty(url);

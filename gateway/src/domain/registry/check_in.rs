@@ -1,12 +1,14 @@
 //! The check-in decision: who is it, is the key theirs, are they needed.
 
+use std::time::Duration;
+
 use shared::id::{EdgeId, InstanceId, OfferId};
 use shared::secret::Secret;
 use shared::wire::check_in::{CheckIn, FailedOffer, Identity, PROTOCOL_VERSION};
 use subtle::ConstantTimeEq as _;
 
 use super::changes::Pending;
-use super::{BUSY_RETRY_S, Command, Decision, Event, MAX_PARKED, Origin, Registry, Token};
+use super::{Accepted, BUSY_RETRY_S, Command, Decision, Event, MAX_PARKED, Origin, Registry, Stands, Token};
 use crate::domain::Now;
 use crate::domain::edge::Change;
 use crate::domain::refusal::CheckInRefusal;
@@ -88,7 +90,7 @@ impl Registry {
         now: Now,
         rng: &mut impl rand::Rng,
         out: &mut Vec<Command>,
-    ) -> Result<Decision, CheckInRefusal> {
+    ) -> Result<Accepted, CheckInRefusal> {
         check_protocol(&question.body)?;
         let CheckIn { hello, failed } = question.body;
         let instance = question.who.instance;
@@ -106,7 +108,7 @@ impl Registry {
         };
         let told = known.told.replace(rule.interval);
         let hello_wanted = known.hello.is_none();
-        edge.last_seen = Some(now.wall);
+        edge.noted_seen = Some(now.wall);
         let is_news = !edge.presence.is_online() || told != Some(rule.interval);
         self.seen.insert(endpoint, now.wall);
         if is_news {
@@ -119,14 +121,22 @@ impl Registry {
         }
         self.offer(endpoint, instance, now, rng, out);
         let edge = &self.edges[&endpoint];
-        if let Some((offer, expires_in)) = edge.tunnel.offer_of(instance, now) {
+        let standing = &edge.instances.find(instance).expect("it was admitted").standing;
+        let decision = if let Some((offer, expires_in)) = edge.tunnel.offer_of(instance, now) {
             let (interval, ssh) = (rule.interval, question.origin.ssh);
-            return Ok(Decision::Needed { interval, offer: offer.clone(), expires_in, ssh });
-        }
-        if told == Some(rule.interval) && !hello_wanted {
-            return Ok(Decision::Unchanged);
-        }
-        Ok(Decision::NotNeeded { interval: rule.interval, hello_wanted })
+            Decision::Needed { interval, offer: offer.clone(), expires_in, ssh }
+        } else if hello_wanted {
+            Decision::NotNeeded { interval: rule.interval, hello_wanted }
+        } else {
+            // From now on the same question has the same answer, until something happens.
+            standing.open();
+            match told {
+                Some(told) if told == rule.interval => Decision::Unchanged,
+                Some(_) | None => Decision::NotNeeded { interval: rule.interval, hello_wanted },
+            }
+        };
+        let hold = if self.draining { Duration::ZERO } else { self.settings.hold };
+        Ok(Accepted { decision, stands: Stands { standing: standing.share(), hold } })
     }
 
     /// Makes an offer where one is wanted and this instance said what it has.

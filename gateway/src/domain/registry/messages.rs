@@ -1,6 +1,7 @@
 //! What the registry hears and what it says.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use shared::fingerprint::HostKeyFingerprint;
@@ -12,6 +13,7 @@ use shared::wire::check_in::{CheckIn, Identity};
 use crate::domain::edge::{Change, StockKey};
 use crate::domain::event;
 use crate::domain::refusal::{AdminError, CheckInRefusal, OpenError, StoreError};
+use crate::domain::standing::Standing;
 use crate::domain::tunnel::{LinkId, Offer, WaiterId};
 use crate::domain::version::Condition;
 
@@ -211,6 +213,24 @@ pub enum Request {
     },
 }
 
+/// A check-in that was accepted.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// Its answer.
+    pub decision: Decision,
+    /// How its instance stands from then on.
+    pub stands: Stands,
+}
+
+/// How an instance stands, for whoever speaks with its agent.
+#[derive(Clone, Debug)]
+pub struct Stands {
+    /// Whether there is anything new.
+    pub standing: Arc<Standing>,
+    /// How long its questions may be held while there is not; zero is not at all.
+    pub hold: Duration,
+}
+
 /// An accepted check-in's answer.
 #[derive(Clone, Debug)]
 pub enum Decision {
@@ -257,7 +277,7 @@ pub enum Command {
         /// Whose.
         token: Token,
         /// With what.
-        answer: Result<Decision, CheckInRefusal>,
+        answer: Result<Accepted, CheckInRefusal>,
     },
     /// Answer a request for a change.
     Change {

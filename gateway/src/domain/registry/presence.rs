@@ -2,23 +2,28 @@
 //!
 //! An edge is watched by rounds of a second each. It stands in one round, the first by which all its instances may have
 //! fallen silent; when that comes and somebody checked in meanwhile, it moves on to the next such round. So a check-in
-//! costs nothing here, and an edge is looked at once in three intervals, together with all others of that second.
+//! costs nothing here, and an edge is looked at once in three intervals, or in a minute where that is sooner, together with
+//! all others of that second. What check-ins left in the instances' standings is noted then.
 //!
 //! What must always hold: an edge that is online stands in a round; a round that finds an edge standing in another one
 //! by now leaves it alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use shared::id::{EndpointId, InstanceId};
 
-use super::{Command, Registry};
+use super::{Command, Edge, Registry};
 use crate::domain::Now;
+use crate::domain::edge::Timestamp;
 use crate::domain::event::What;
 use crate::domain::instances::LIVE_INTERVALS;
 
 /// Length of a round: what an edge's going offline may be noticed late by.
 const ROUND: Duration = Duration::from_secs(1);
+
+/// How often an edge is looked at, at least, while an agent is there: bounds what a crash loses of its last-seen time.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Whether somebody is there, as was told last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,29 +122,54 @@ impl Registry {
             return;
         }
         edge.presence.round = None;
+        edge.note_seen(now, endpoint, &mut self.seen);
         let edge = &self.edges[&endpoint];
-        let live = edge.instances.live(self.rule(edge), now).next().is_some();
-        match (edge.presence.told, live) {
-            (Told::Nothing | Told::Online, false) => {
-                let last_seen = edge.last_seen;
+        let silent = edge.instances.fell_silent(self.rule(edge), now);
+        match (edge.presence.told, silent) {
+            (Told::Nothing | Told::Online, true) => {
+                let last_seen = edge.last_seen(now);
                 self.edges.get_mut(&endpoint).expect("it was there").presence.told = Told::Offline;
                 self.tell(endpoint, What::Offline { last_seen }, now, out);
             }
-            (Told::Nothing | Told::Online, true) => self.watch(endpoint, now),
+            (Told::Nothing | Told::Online, false) => self.watch(endpoint, now),
             (Told::Offline, _) => {}
         }
     }
 
-    /// Puts the edge into the round by which all its instances may be silent, unless it stands in an earlier one.
+    /// Puts the edge into the round by which all its instances may be silent, or the look that is due before, unless it
+    /// stands in an earlier one.
     fn watch(&mut self, endpoint: EndpointId, now: Now) {
         let edge = &self.edges[&endpoint];
         let rule = self.rule(edge);
-        let silent_at =
-            edge.instances.silent_at(rule).unwrap_or_else(|| now.instant + rule.interval * LIVE_INTERVALS);
-        let round = self.rounds.after(silent_at);
+        let look_at = match edge.instances.silent_at(rule) {
+            Some(silent_at) => silent_at.min(now.instant + LOOK_EVERY),
+            None => now.instant + rule.interval * LIVE_INTERVALS,
+        };
+        let round = self.rounds.after(look_at);
         if edge.presence.round.is_none_or(|earlier| round < earlier) {
             self.edges.get_mut(&endpoint).expect("it was there").presence.round = Some(round);
             self.rounds.edges.entry(round).or_default().push(endpoint);
+        }
+    }
+}
+
+impl Edge {
+    /// Its last check-in, also from before this start.
+    pub fn last_seen(&self, now: Now) -> Option<Timestamp> {
+        self.noted_seen.max(self.instances.last_seen(now))
+    }
+
+    /// Notes its last check-in, to be written with the next batch where it is news.
+    pub(super) fn note_seen(
+        &mut self,
+        now: Now,
+        endpoint: EndpointId,
+        seen: &mut HashMap<EndpointId, Timestamp>,
+    ) {
+        let last_seen = self.last_seen(now);
+        if last_seen > self.noted_seen {
+            self.noted_seen = last_seen;
+            seen.extend(last_seen.map(|at| (endpoint, at)));
         }
     }
 }

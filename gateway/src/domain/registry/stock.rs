@@ -174,7 +174,7 @@ impl Registry {
         if let Some(edge) = self.edges.get_mut(&endpoint)
             && edge.tunnel.party() == Some(Party::Stock)
         {
-            edge.last_seen = Some(now.wall);
+            edge.noted_seen = Some(now.wall);
             self.seen.insert(endpoint, now.wall);
         }
     }

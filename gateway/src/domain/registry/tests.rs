@@ -52,7 +52,9 @@ impl Bench {
         for command in out {
             match command {
                 Command::Commit { ticket, batch } => self.commits.push_back((ticket, batch)),
-                Command::CheckIn { token, answer } => self.check_ins.push((token, answer)),
+                Command::CheckIn { token, answer } => {
+                    self.check_ins.push((token, answer.map(|accepted| accepted.decision)));
+                }
                 Command::Change { token, answer } => self.changes.push((token, answer)),
                 Command::Publish(event) => self.events.push(event),
                 other => self.others.push(other),
@@ -639,7 +641,7 @@ fn values_out_of_bounds_are_refused_with_their_name() {
         let answer = bench.changes.pop().expect("answered").1;
         assert!(matches!(&answer, Err(AdminError::Invalid(text)) if text.contains(field)), "{answer:?}");
     }
-    let change = admin::Settings { hold_s: Some(30), ..Default::default() };
+    let change = admin::Settings { hold_s: Some(56), ..Default::default() };
     bench.change(Request::Settings { change });
     assert!(
         matches!(bench.changes.pop(), Some((_, Err(AdminError::Invalid(text)))) if text.contains("hold_s"))
@@ -692,7 +694,7 @@ fn one_time_credentials_of_a_stock_client_let_in_once_and_only_what_they_name() 
     bench.handle(Event::LinkUp { link, services: labels(&["web"]) });
     let edge = bench.registry.edge(&name("kiosk")).expect("it is there");
     assert_eq!(edge.stock_services(), Some(&labels(&["web"])[..]));
-    assert_eq!(edge.last_seen, Some(bench.now.wall));
+    assert_eq!(edge.last_seen(bench.now), Some(bench.now.wall));
     let waiter = bench.want("kiosk", "db");
     assert!(matches!(bench.denied(waiter), OpenError::NoSuchService { available, .. } if available == "web"));
     bench.handle(Event::LinkDown { link, reason: "cut".into() });

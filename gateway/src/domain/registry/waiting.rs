@@ -62,7 +62,7 @@ impl Registry {
             Phase::Closing => "to close its last tunnel and open another".to_owned(),
             Phase::Idle | Phase::Wanted => {
                 let live = edge.instances.live(self.rule(edge), now).next().is_some();
-                match (live, edge.last_seen) {
+                match (live, edge.last_seen(now)) {
                     (true, _) => "to check in".to_owned(),
                     (false, Some(seen)) => {
                         format!("to check in, which was last seen at {}", view::rfc3339(seen))
@@ -176,7 +176,7 @@ impl Registry {
                 format!("the key of the SSH client on its box expired at {end}; make a new offer")
             };
         }
-        match (phase, live, edge.last_seen) {
+        match (phase, live, edge.last_seen(now)) {
             (Phase::Offered, _, _) => "its agent was offered a tunnel and has not connected yet".to_owned(),
             (Phase::Closing, _, _) => "its last tunnel has not closed yet".to_owned(),
             (Phase::Idle | Phase::Wanted | Phase::Open, Some(_), _) => {

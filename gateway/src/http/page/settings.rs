@@ -17,9 +17,13 @@ use crate::http::admin::settings;
 use crate::http::audited::Noted;
 use crate::http::problem::Problem;
 
+/// Bounds of the hold, in seconds, as the registry has them.
+const HOLDS: (u32, u32) = (0, 55);
 const INTERVAL_HINT: &str = "Agents ask this often whether they are needed: 5, 10 or 30 suit most. The shorter, the \
     sooner a tunnel opens; the longer, the less traffic";
 const IDLE_HINT: &str = "A tunnel that nobody uses closes after this time, in seconds: 300 is five minutes";
+const HOLD_HINT: &str = "For so long the gateway may keep the answer to an agent that it does not need: a tunnel then opens at \
+    once, with less traffic. 50 suits most; 0 is off";
 const URL_HINT: &str = "Where agents and browsers reach this page, as in https://gate.example.com:9000; goes into join \
     tokens. Empty for the address by which you came";
 const SSH_HINT: &str = "Where agents and operators reach the tunnel server: gate.example.com:8000";
@@ -32,6 +36,7 @@ const DOMAIN_HINT: &str = "Services open in the browser below this domain, each 
 pub struct Asked {
     interval_s: String,
     idle_timeout_s: String,
+    hold_s: String,
     public_url: String,
     public_ssh: String,
     service_domain: String,
@@ -44,6 +49,7 @@ pub async fn ask(State(state): State<Arc<ApiState>>, visit: Visit) -> Response {
     let shown = Asked {
         interval_s: number(now.interval_s),
         idle_timeout_s: number(now.idle_timeout_s),
+        hold_s: number(now.hold_s),
         public_url: now.public_url.unwrap_or_default(),
         public_ssh: now.public_ssh.unwrap_or_default(),
         service_domain: now.service_domain.unwrap_or_default(),
@@ -69,11 +75,11 @@ impl Asked {
         Ok(Settings {
             interval_s: form::seconds("interval_s", &self.interval_s)?,
             idle_timeout_s: form::seconds("idle_timeout_s", &self.idle_timeout_s)?,
+            hold_s: form::seconds("hold_s", &self.hold_s)?,
             // An empty text takes a setting back.
             public_url: Some(self.public_url.trim().to_owned()),
             public_ssh: Some(self.public_ssh.trim().to_owned()),
             service_domain: Some(self.service_domain.trim().to_owned()),
-            ..Settings::default()
         })
     }
 }
@@ -81,6 +87,7 @@ impl Asked {
 fn show(visit: &Visit, asked: &Asked, wrong: &Wrong) -> Response {
     let interval = Kind::Number(INTERVALS.0, INTERVALS.1);
     let idle = Kind::Number(IDLE_TIMES.0, IDLE_TIMES.1);
+    let hold = Kind::Number(HOLDS.0, HOLDS.1);
     visit.page("Settings").refused(wrong.problem.as_ref()).show(html! {
         header .head { h1 { "Settings" } }
         section .card {
@@ -90,6 +97,8 @@ fn show(visit: &Visit, asked: &Asked, wrong: &Wrong) -> Response {
                     .hint(INTERVAL_HINT).required().show(wrong))
                 (Field::new(idle, "idle_timeout_s", "Idle time in seconds").value(&asked.idle_timeout_s)
                     .hint(IDLE_HINT).required().show(wrong))
+                (Field::new(hold, "hold_s", "Hold check-ins, in seconds").value(&asked.hold_s).hint(HOLD_HINT).required()
+                    .show(wrong))
                 (Field::new(Kind::Text, "public_url", "Public URL").value(&asked.public_url).hint(URL_HINT)
                     .show(wrong))
                 (Field::new(Kind::Text, "public_ssh", "Public SSH address").value(&asked.public_ssh).hint(SSH_HINT)

@@ -7,13 +7,21 @@ async fn settings_are_changed_by_a_form_that_says_what_is_wrong() {
     let bench = super::door::bench_with_user().await;
     let cookies = super::door::sign_in(&bench, &[("name", "ada"), ("password", super::door::PASSWORD)]).await;
     let ada = cookies.redirect().1;
-    let form = [("interval_s", "30"), ("idle_timeout_s", "600"), ("public_url", "https://gate.example.com")];
+    let form = [
+        ("interval_s", "30"),
+        ("idle_timeout_s", "600"),
+        ("hold_s", "50"),
+        ("public_url", "https://gate.example.com"),
+    ];
     assert_eq!(bench.browse(&ada, "/settings", ours(&form)).await.redirect().0, "/settings");
     let shown = bench.browse(&ada, "/settings", None).await;
     let html = shown.page();
     assert!(html.contains("value=\"30\"") && html.contains("value=\"https://gate.example.com\""), "{html}");
-    assert_eq!(bench.get("/api/v1/settings").await.json()["idle_timeout_s"], 600);
-    for (field, value) in [("interval_s", "0"), ("interval_s", "soon"), ("public_url", "ftp://x")] {
+    let settings = bench.get("/api/v1/settings").await.json();
+    assert_eq!((&settings["idle_timeout_s"], &settings["hold_s"]), (&600.into(), &50.into()));
+    for (field, value) in
+        [("interval_s", "0"), ("interval_s", "soon"), ("hold_s", "56"), ("public_url", "ftp://x")]
+    {
         let mut form = form.to_vec();
         form.retain(|(name, _)| *name != field);
         form.push((field, value));
