@@ -30,6 +30,7 @@ use shared::wire::snapshot::Snapshot;
 use super::ApiState;
 use super::body::{Path, Query};
 use super::operation::{Needs, Operation, get, post};
+use super::peer::Peer;
 use super::problem::{Code, Problem, Result};
 use super::snapshot::unpack;
 use super::stream::OPENING;
@@ -106,86 +107,93 @@ pub struct Target {
     pub container: ContainerName,
 }
 
+/// Who wants something of an engine, and of which.
+pub struct Errand<'a> {
+    /// What there is.
+    pub state: &'a ApiState,
+    /// From where.
+    pub peer: Peer,
+    /// Who.
+    pub operator: &'a Operator,
+    /// Whose engine.
+    pub edge: &'a EdgeName,
+    /// The service that leads to it, where that was said.
+    pub service: Option<ServiceName>,
+}
+
+impl Errand<'_> {
+    /// A connection to the engine, and the service that leads there.
+    async fn reach(self) -> Result<(Engine, ServiceName)> {
+        let Self { state, peer, operator, edge, service } = self;
+        let service = engine_of(state, edge, service).await?;
+        Ok((Engine::reach(state, peer, operator, edge, service.clone()).await?, service))
+    }
+}
+
 /// `GET /edges/{edge}/containers`.
 async fn list(
     State(state): State<Arc<ApiState>>,
     Path(edge): Path<EdgeName>,
+    peer: Peer,
     operator: Operator,
-    Query(query): Query<EngineQuery>,
+    Query(EngineQuery { service }): Query<EngineQuery>,
 ) -> Result<axum::Json<ContainerList>> {
-    Ok(axum::Json(containers(&state, &operator, &edge, query.service).await?))
+    let errand = Errand { state: &state, peer, operator: &operator, edge: &edge, service };
+    Ok(axum::Json(containers(errand).await?))
 }
 
 /// The containers of an edge.
-pub async fn containers(
-    state: &ApiState,
-    operator: &Operator,
-    edge: &EdgeName,
-    service: Option<ServiceName>,
-) -> Result<ContainerList> {
-    let service = engine_of(state, edge, service).await?;
-    let mut engine = Engine::reach(state, operator, edge, service.clone()).await?;
+pub async fn containers(errand: Errand<'_>) -> Result<ContainerList> {
+    let (mut engine, service) = errand.reach().await?;
     Ok(ContainerList { containers: engine.containers().await?, service })
 }
 
-/// `POST /edges/{edge}/containers/{container}/start`.
-async fn start(
-    State(state): State<Arc<ApiState>>,
-    Path(target): Path<Target>,
-    operator: Operator,
-    Query(query): Query<EngineQuery>,
-) -> Result<StatusCode> {
-    act(&state, &operator, Act::Start, &target.edge, &target.container, query.service).await
+/// `POST /edges/{edge}/containers/{container}/start`, and so on: a handler of each act.
+macro_rules! acts {
+    ($($handler:ident = $act:ident;)*) => {$(
+        async fn $handler(
+            State(state): State<Arc<ApiState>>,
+            Path(Target { edge, container }): Path<Target>,
+            peer: Peer,
+            operator: Operator,
+            Query(EngineQuery { service }): Query<EngineQuery>,
+        ) -> Result<StatusCode> {
+            let errand = Errand { state: &state, peer, operator: &operator, edge: &edge, service };
+            act(errand, Act::$act, &container).await?;
+            Ok(StatusCode::NO_CONTENT)
+        }
+    )*};
 }
 
-/// `POST /edges/{edge}/containers/{container}/stop`.
-async fn stop(
-    State(state): State<Arc<ApiState>>,
-    Path(target): Path<Target>,
-    operator: Operator,
-    Query(query): Query<EngineQuery>,
-) -> Result<StatusCode> {
-    act(&state, &operator, Act::Stop, &target.edge, &target.container, query.service).await
-}
-
-/// `POST /edges/{edge}/containers/{container}/restart`.
-async fn restart(
-    State(state): State<Arc<ApiState>>,
-    Path(target): Path<Target>,
-    operator: Operator,
-    Query(query): Query<EngineQuery>,
-) -> Result<StatusCode> {
-    act(&state, &operator, Act::Restart, &target.edge, &target.container, query.service).await
+acts! {
+    start = Start;
+    stop = Stop;
+    restart = Restart;
 }
 
 /// Does something to a container of an edge.
-pub async fn act(
-    state: &ApiState,
-    operator: &Operator,
-    act: Act,
-    edge: &EdgeName,
-    container: &ContainerName,
-    service: Option<ServiceName>,
-) -> Result<StatusCode> {
-    let service = engine_of(state, edge, service).await?;
-    Engine::reach(state, operator, edge, service).await?.act(act, container).await?;
+pub async fn act(errand: Errand<'_>, act: Act, container: &ContainerName) -> Result<()> {
+    let (operator, edge) = (errand.operator, errand.edge);
+    let (mut engine, _) = errand.reach().await?;
+    engine.act(act, container).await?;
     tracing::info!(operator = %operator.name, %edge, %container, act = act.name(), "container changed");
-    Ok(StatusCode::NO_CONTENT)
+    Ok(())
 }
 
 /// `GET /edges/{edge}/containers/{container}/logs`.
 async fn logs(
     State(state): State<Arc<ApiState>>,
-    Path(target): Path<Target>,
+    Path(Target { edge, container }): Path<Target>,
+    peer: Peer,
     operator: Operator,
-    Query(query): Query<LogQuery>,
+    Query(LogQuery { service, tail, follow }): Query<LogQuery>,
 ) -> Result<Response> {
-    let tail = query.tail.unwrap_or(DEFAULT_TAIL);
+    let tail = tail.unwrap_or(DEFAULT_TAIL);
     if tail > MAX_TAIL {
         return Err(Problem::new(Code::InvalidRequest, format!("tail must be 0 to {MAX_TAIL}")));
     }
-    let log =
-        log(&state, &operator, &target.edge, &target.container, query.service, tail, query.follow).await?;
+    let errand = Errand { state: &state, peer, operator: &operator, edge: &edge, service };
+    let log = log(errand, &container, tail, follow).await?;
     let mut response =
         Sse::new(events(log)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
     let headers = response.headers_mut();
@@ -196,17 +204,8 @@ async fn logs(
 }
 
 /// A container's log.
-pub async fn log(
-    state: &ApiState,
-    operator: &Operator,
-    edge: &EdgeName,
-    container: &ContainerName,
-    service: Option<ServiceName>,
-    tail: u32,
-    follow: bool,
-) -> Result<Lines> {
-    let service = engine_of(state, edge, service).await?;
-    let engine = Engine::reach(state, operator, edge, service).await?;
+pub async fn log(errand: Errand<'_>, container: &ContainerName, tail: u32, follow: bool) -> Result<Lines> {
+    let (engine, _) = errand.reach().await?;
     Ok(Lines::new(engine.log(container, tail, follow).await?))
 }
 

@@ -27,6 +27,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::access::Operator;
 use crate::audit::Entry;
 use crate::http::ApiState;
+use crate::http::peer::Peer;
 use crate::http::problem::{Code, Problem, Result};
 use crate::http::until::Until;
 
@@ -126,13 +127,14 @@ impl Engine {
     /// Connects to the engine behind a service; opens the tunnel where it is closed.
     pub async fn reach(
         state: &ApiState,
+        peer: Peer,
         operator: &Operator,
         edge: &EdgeName,
         service: ServiceName,
     ) -> Result<Self> {
         let stream = state.tunnels.open(edge, &service, &operator.name).await?;
-        let entry =
-            Entry::new(operator.into(), "service.docker").edge(edge).service(&service).via(AuditVia::Proxy);
+        let entry = Entry::new(operator.into(), "service.docker").from(peer.address);
+        let entry = entry.edge(edge).service(&service).via(AuditVia::Proxy);
         state.audit.used(entry.clone());
         let audit = state.audit.clone();
         let io = stream.into_io_then(move |end| audit.carried(&entry, end.sent, end.received));

@@ -1,6 +1,7 @@
 //! Containers of an edge's Docker Engine: what runs, start, stop, restart, and their logs as they are written.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
@@ -9,6 +10,7 @@ use serde::Deserialize;
 use shared::id::{EdgeName, ServiceName};
 use shared::wire::admin::LogLine;
 use shared::wire::snapshot::Container;
+use tokio::time::timeout;
 
 use super::form::{Form, Nothing};
 use super::frame::{Visit, redirect_with};
@@ -17,11 +19,14 @@ use crate::access::Operator;
 use crate::http::ApiState;
 use crate::http::body::{Path, Query};
 use crate::http::docker::engine::{Act, ContainerName};
-use crate::http::docker::{self, EngineQuery, Target};
+use crate::http::docker::{self, EngineQuery, Errand, Target};
+use crate::http::peer::Peer;
 use crate::http::problem::Result;
 
 /// Lines of a log that a page begins with.
 const TAIL: u32 = 200;
+/// Longest wait for them. The page is live anyway and gets what comes later.
+const LOG_TIME: Duration = Duration::from_secs(10);
 
 /// Characters of an id, and of what Docker shows of one.
 const ID: usize = 64;
@@ -39,11 +44,13 @@ pub struct Order {
 pub async fn list(
     State(state): State<Arc<ApiState>>,
     visit: Visit,
+    peer: Peer,
     operator: Operator,
     Path(edge): Path<EdgeName>,
-    Query(query): Query<EngineQuery>,
+    Query(EngineQuery { service }): Query<EngineQuery>,
 ) -> Result<Response> {
-    let found = docker::containers(&state, &operator, &edge, query.service).await?;
+    let errand = Errand { state: &state, peer, operator: &operator, edge: &edge, service };
+    let found = docker::containers(errand).await?;
     let path = format!("/edges/{edge}");
     Ok(visit.page("Containers").crumb("Edges", "/").crumb(edge.as_str(), path.as_str()).show(html! {
         header .head {
@@ -91,13 +98,14 @@ fn row(path: &str, service: &ServiceName, container: &Container) -> Markup {
 /// `POST /edges/{edge}/containers/{container}/{act}`.
 pub async fn act(
     State(state): State<Arc<ApiState>>,
+    peer: Peer,
     operator: Operator,
-    Path(order): Path<Order>,
-    Query(query): Query<EngineQuery>,
+    Path(Order { edge, container, act }): Path<Order>,
+    Query(EngineQuery { service }): Query<EngineQuery>,
     Form(Nothing {}): Form<Nothing>,
 ) -> Result<Response> {
-    let Order { edge, container, act } = order;
-    docker::act(&state, &operator, act, &edge, &container, query.service).await?;
+    let errand = Errand { state: &state, peer, operator: &operator, edge: &edge, service };
+    docker::act(errand, act, &container).await?;
     let word = match act {
         Act::Start => "started",
         Act::Stop => "stopped",
@@ -110,19 +118,26 @@ pub async fn act(
 pub async fn logs(
     State(state): State<Arc<ApiState>>,
     visit: Visit,
+    peer: Peer,
     operator: Operator,
     Path(Target { edge, container }): Path<Target>,
-    Query(query): Query<EngineQuery>,
+    Query(EngineQuery { service }): Query<EngineQuery>,
 ) -> Result<Response> {
-    let service = query.service.as_ref().map(|service| format!("&service={service}")).unwrap_or_default();
-    let mut log = docker::log(&state, &operator, &edge, &container, query.service, TAIL, false).await?;
+    let of_service = service.as_ref().map(|service| format!("&service={service}")).unwrap_or_default();
+    let errand = Errand { state: &state, peer, operator: &operator, edge: &edge, service };
+    let mut log = docker::log(errand, &container, TAIL, false).await?;
     let mut lines = Vec::new();
-    // What broke off shows what came.
-    while let Ok(Some(line)) = log.next().await {
-        lines.push(line);
-    }
+    // An engine may send more than it was asked for, or never come to an end; what broke off shows what came.
+    let reading = async {
+        while lines.len() < TAIL as usize
+            && let Ok(Some(line)) = log.next().await
+        {
+            lines.push(line);
+        }
+    };
+    let _ = timeout(LOG_TIME, reading).await;
     let path = format!("/edges/{edge}");
-    let stream = format!("/api/v1{path}/containers/{container}/logs?tail={TAIL}&follow=true{service}");
+    let stream = format!("/api/v1{path}/containers/{container}/logs?tail={TAIL}&follow=true{of_service}");
     let name = container.to_string();
     let shown_name = short(&name);
     let page =
