@@ -9,7 +9,7 @@
 //!
 //! What is let in where is the business of the doors: `crate::http::guard` and [`crate::ssh`]. The rule: a credential
 //! counts from the moment its creation is durable to the moment its revocation is; what it allows is decided anew each
-//! time it is shown, and what was begun with it ends when that shrinks ([`Access::ended`]). The answer for one that is
+//! time it is shown, and what was begun with it ends when that changes ([`Access::ended`]). The answer for one that is
 //! not known never depends on how much of it is right.
 
 mod book;
@@ -268,7 +268,11 @@ impl Access {
         let access = self.clone();
         async move {
             let ending = access.ended(&operator).await;
-            tracing::info!(operator = operator.name, reason = ending.reason(), "cut what was open");
+            tracing::info!(
+                operator = operator.name,
+                reason = ending.reason(),
+                "cut what an operator had open"
+            );
         }
     }
 

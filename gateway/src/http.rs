@@ -14,7 +14,7 @@
 //! | [`peer`], [`public`] | who sent a request and by which address; which addresses we tell others |
 //! | [`check_in`] | what agents ask |
 //! | [`admin`], [`commands`], [`offer`] | the admin API, and the commands that start an agent or stand in for one |
-//! | [`proxy`], [`stream`], [`upgraded`], [`until`] | services through their tunnels: HTTP, and any bytes |
+//! | [`proxy`], [`stream`], [`upgraded`] | services through their tunnels: HTTP, and any bytes |
 //! | [`browse`] | services in a browser, each on an origin of its own |
 //! | [`docker`] | containers of a Docker Engine behind an edge |
 //! | [`page`] | what people see in a browser |
@@ -49,7 +49,6 @@ mod proxy;
 pub mod public;
 pub mod snapshot;
 mod stream;
-mod until;
 mod upgraded;
 
 use std::collections::BTreeMap;
@@ -64,11 +63,14 @@ use axum::{Json, Router};
 use http::StatusCode;
 use russh::keys::PublicKey;
 use shared::fingerprint::TlsFingerprint;
+use shared::id::{EdgeName, ServiceName};
 use shared::wire::{self, admin as json};
 
-use crate::access::Access;
+use crate::access::{Access, Operator};
 use crate::audit::Audit;
 use crate::domain::authority::Role;
+use crate::domain::refusal::OpenError;
+use crate::link::Stream;
 use crate::readiness::Readiness;
 use crate::store::Store;
 use crate::telemetry::Vitals;
@@ -105,6 +107,20 @@ pub struct ApiState {
     pub uploads: Uploads,
     /// How the gateway is.
     pub vitals: Vitals,
+}
+
+impl ApiState {
+    /// A stream to a service, for as long as `operator` may: it is cut when what they came with is revoked or allows
+    /// something else, and when the edge leaves their reach.
+    async fn open(
+        &self,
+        edge: &EdgeName,
+        service: &ServiceName,
+        operator: &Operator,
+    ) -> Result<Stream, OpenError> {
+        let stream = self.tunnels.open(edge, service, operator).await?;
+        Ok(stream.until(self.access.until_ended(operator.clone())))
+    }
 }
 
 /// Largest JSON body of an operator: an edge with all its tags takes a few KiB.

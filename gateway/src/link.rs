@@ -2,9 +2,11 @@
 //!
 //! A [`Link`] opens streams to services and tells the agent things; it ends with its SSH connection, and whoever holds
 //! one that has ended gets errors, nothing worse. A [`Stream`] holds its tunnel open until it is dropped or carried to
-//! its end.
+//! its end, or until the right to it ends ([`Stream::until`]): then it is cut, as if the other side had reset it.
 
 use std::collections::HashMap;
+use std::fmt;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -144,7 +146,7 @@ impl Link {
         match opened {
             Ok(Ok(Ok(channel))) => {
                 let held = Held { link: self.clone(), _permit: permit, _hold: hold };
-                Ok(Stream { channel: Some(channel), held: Some(held) })
+                Ok(Stream { channel: Some(channel), held: Some(held), ends: Vec::new() })
             }
             Ok(Ok(Err(russh::Error::ChannelOpenFailure(failure)))) => {
                 match DialFailure::from_open_failure(&failure) {
@@ -190,23 +192,34 @@ struct Held {
 }
 
 /// One open stream to a service.
-#[derive(Debug)]
 pub struct Stream {
     channel: Option<Channel<Msg>>,
     held: Option<Held>,
+    ends: Vec<End>,
 }
 
+/// Something that ends a stream before its time.
+type End = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 impl Stream {
+    /// The same, for no longer than until `end` completes, nor than anything else that was given here.
+    #[must_use]
+    pub fn until(mut self, end: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.ends.push(Box::pin(end));
+        self
+    }
+
     /// Carries bytes between the service and `local` until both directions are done. Goes on by itself when the future
     /// is dropped.
     pub async fn carry<L: Local>(mut self, local: L) -> CarryEnd {
         let channel = self.channel.take().expect("only carry and drop take the channel, and each once");
         let held = self.held.take();
+        let end = first_of(std::mem::take(&mut self.ends));
         let carrying = tokio::spawn(async move {
             let Some(held) = held else { return CarryEnd::default() };
             let parts = &held.link.0;
             let flow = if parts.control.is_some() { Flow::Credit } else { Flow::Plain };
-            carry::carry(channel, local, flow, &parts.backlog, &parts.meter).await
+            carry::carry_until(end, channel, local, flow, &parts.backlog, &parts.meter).await
         });
         carrying.await.unwrap_or_default()
     }
@@ -222,6 +235,20 @@ impl Stream {
         let (carried, user) = pipe();
         tokio::spawn(async move { done(self.carry(carried).await) });
         user
+    }
+}
+
+/// Completes with the first of them; never, where there is none.
+async fn first_of(ends: Vec<End>) {
+    if ends.is_empty() {
+        return std::future::pending().await;
+    }
+    futures_util::future::select_all(ends).await;
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream").field("held", &self.held).finish_non_exhaustive()
     }
 }
 

@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::access::Operator;
 use crate::audit::{self, Audit, Entry};
 use crate::domain::Now;
 use crate::domain::authority::Reach;
@@ -43,9 +44,11 @@ use crate::telemetry::Telemetry;
 mod history;
 mod task;
 mod watch;
+mod within;
 
 use history::History;
 pub use watch::{EventId, Numbered, Watch};
+pub use within::Within;
 
 /// Questions that may wait for the task. It answers tens of thousands a second; when this is full, askers wait.
 const QUEUE: usize = 4096;
@@ -150,6 +153,13 @@ enum Return {
 struct Granted {
     link: Link,
     hold: Hold,
+}
+
+/// What a stream is wanted for.
+#[derive(Clone, Copy)]
+struct Errand<'a> {
+    service: &'a ServiceName,
+    operator: &'a Operator,
 }
 
 /// The task is gone only while the gateway is being torn down.
@@ -420,7 +430,7 @@ impl Tunnels {
 
     /// Has the agent take a snapshot now (opening the tunnel for it) and waits for it.
     pub async fn take_snapshot(&self, name: &EdgeName) -> Result<SnapshotBlob, OpenError> {
-        let Granted { link, hold } = self.want(name, None).await?;
+        let (Granted { link, hold }, _) = self.want(name, None).await?;
         let no_such_edge = || OpenError::NoSuchEdge(name.clone());
         let endpoint = self.edge(name).await.map_err(|_| no_such_edge())?.endpoint_id;
         let (arrival, arrived) = oneshot::channel();
@@ -448,28 +458,28 @@ impl Tunnels {
 
     /// Opens a stream to a service of an edge: raises the flag where the tunnel is closed, and waits a bounded time.
     /// Dropping the future gives up: the flag is lowered unless others want it. The stream holds the tunnel for as
-    /// long as it lives. `operator` is whom the edge's history names.
+    /// long as it lives.
+    ///
+    /// An edge that `operator` does not reach is one that is not there, and one that leaves their reach meanwhile ends
+    /// the wait, and later the stream. The end of their credential is the caller's business. The edge's history names
+    /// them.
     pub async fn open(
         &self,
         edge: &EdgeName,
         service: &ServiceName,
-        operator: &str,
+        operator: &Operator,
     ) -> Result<Stream, OpenError> {
-        let opened = self.try_open(edge, service, operator).await;
+        let opened = self.try_open(edge, Errand { service, operator }).await;
         self.telemetry.stream(&opened);
         opened
     }
 
-    async fn try_open(
-        &self,
-        edge: &EdgeName,
-        service: &ServiceName,
-        operator: &str,
-    ) -> Result<Stream, OpenError> {
+    async fn try_open(&self, edge: &EdgeName, errand: Errand<'_>) -> Result<Stream, OpenError> {
+        let Errand { service, operator } = errand;
         for _ in 0..OPEN_TRIES {
-            let Granted { link, hold } = self.want(edge, Some((service, operator))).await?;
+            let (Granted { link, hold }, within) = self.want(edge, Some(errand)).await?;
             match link.open(service, hold).await {
-                Ok(stream) => return Ok(stream),
+                Ok(stream) => return Ok(stream.until(left(within, edge.clone(), operator.name.clone()))),
                 // The link ended under us: the next tunnel is the one to use, once the registry knows.
                 Err(OpenFailure::Lost) => {
                     let _ = timeout(GONE_TIME, link.gone()).await;
@@ -633,30 +643,39 @@ impl Tunnels {
         .await
     }
 
-    /// Waits for a link of the edge. Giving up (dropping the future) takes the wish back.
+    /// Waits for a link of the edge, which comes with the end of the right to it. Giving up (dropping the future) takes the
+    /// wish back.
     async fn want(
         &self,
         edge: &EdgeName,
-        stream: Option<(&ServiceName, &str)>,
-    ) -> Result<Granted, OpenError> {
-        let service = stream.map(|(service, _)| service);
-        let operator = stream.map(|(_, operator)| operator.to_owned());
+        errand: Option<Errand<'_>>,
+    ) -> Result<(Granted, Within), OpenError> {
+        let service = errand.map(|errand| errand.service);
+        let operator = errand.map(|errand| errand.operator.name.clone());
+        let reach = errand.map_or_else(Reach::all, |errand| errand.operator.reach.clone());
         let waiter = WaiterId(self.next_waiter.fetch_add(1, Relaxed));
         let (reply, answer) = oneshot::channel();
         let began = Instant::now();
         let event = Event::Want { waiter, edge: edge.clone(), service: service.cloned() };
+        let name = edge.clone();
         let give_up = GiveUp { waiter, returns: &self.returns };
-        self.ask(move |task, now| {
+        let within = self.ask(move |task, now| {
+            let within = task.within(&name, reach)?;
             task.waiters.insert(waiter, task::Waiting { reply, operator });
             task.handle(event, now);
-        })
-        .await;
-        let answer = answer.await.expect(TASK_LIVES);
+            Some(within)
+        });
+        let out_of_reach = || OpenError::NoSuchEdge(edge.clone());
+        let within = within.await.ok_or_else(out_of_reach)?;
+        let answer = tokio::select! {
+            answer = answer => answer.expect(TASK_LIVES),
+            () = within.clone().left() => return Err(out_of_reach()),
+        };
         std::mem::forget(give_up);
         if answer.is_ok() {
             self.telemetry.tunnel_waited(began.elapsed());
         }
-        answer
+        answer.map(|granted| (granted, within))
     }
 
     /// Sends an event that is answered through `token`, wherever `keep` puts the way back.
@@ -688,6 +707,12 @@ impl Tunnels {
         assert!(asked.is_ok(), "{TASK_LIVES}");
         answer.await.expect(TASK_LIVES)
     }
+}
+
+/// Completes when an operator's stream must end because its edge is none of theirs any more.
+async fn left(within: Within, edge: EdgeName, operator: String) {
+    within.left().await;
+    tracing::info!(operator, %edge, "cut a stream: the edge left the operator's reach");
 }
 
 /// Tells the registry when a waiter's future is dropped before its answer.

@@ -33,7 +33,6 @@ use tokio_util::task::AbortOnDropHandle;
 use super::ApiState;
 use super::peer::Peer;
 use super::problem::{Code, Problem, Result};
-use super::until::Until;
 use super::upgraded::ClientEnd;
 use crate::access::{Credential, Operator};
 use crate::audit::usage::StreamUse;
@@ -99,13 +98,13 @@ pub async fn pass(
     request: Request,
 ) -> Result<Response> {
     let Errand { edge, service, upstream, prefix, way } = errand;
-    let stream = state.tunnels.open(&edge, &service, &operator.name).await?;
+    let stream = state.open(&edge, &service, operator).await?;
     let record = state.tunnels.edge(&edge).await?;
     let entry = Entry::new(operator.into(), way.action()).from(peer.address);
     let recorded = Recorded::new(&state.audit, entry.edge(&edge).service(&service).via(AuditVia::Proxy));
     let forwarded = Forwarded { peer, prefix, host: host_of(&service, &record), way };
     let ended = recorded.clone();
-    let io = Until::ended(stream.into_io_then(move |end| ended.carried(end)), operator, &state.access);
+    let io = stream.into_io_then(move |end| ended.carried(end));
     let response = forward(request, upstream, &forwarded, io).await.map_err(|error| {
         Problem::new(
             Code::BadServiceAnswer,

@@ -18,7 +18,6 @@ use super::body::Path;
 use super::peer::Peer;
 use super::problem::{Code, Problem, Result};
 use super::proxy::headers;
-use super::until::Until;
 use super::upgraded::ClientEnd;
 use crate::access::Operator;
 use crate::audit::Entry;
@@ -47,7 +46,7 @@ pub async fn stream(
     request: Request<axum::body::Body>,
 ) -> Result<Response> {
     check_upgrade(request.version(), request.headers())?;
-    let stream = state.tunnels.open(&edge, &service, &operator.name).await?;
+    let stream = state.open(&edge, &service, &operator).await?;
     let upgraded = hyper::upgrade::on(request);
     let entry = Entry::new((&operator).into(), "stream.open").from(peer.address);
     let entry = entry.edge(&edge).service(&service).via(AuditVia::Stream);
@@ -55,8 +54,7 @@ pub async fn stream(
     tokio::spawn(async move {
         // An error means that the client left before it read the 101; the stream ends with this task.
         let Ok(upgraded) = upgraded.await else { return };
-        let client = Until::ended(ClientEnd::from(upgraded), &operator, &state.access);
-        let end = stream.carry(client).await;
+        let end = stream.carry(ClientEnd::from(upgraded)).await;
         recorded.carried(end);
         let (received, sent, orderly) = (end.received, end.sent, end.orderly);
         tracing::debug!(%edge, %service, received, sent, orderly, "stream ended");

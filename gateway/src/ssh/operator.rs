@@ -310,7 +310,7 @@ impl Streams {
                 (edge, service)
             }
         };
-        let stream = self.tunnels.open(&edge, &service, &operator.name).await?;
+        let stream = self.tunnels.open(&edge, &service, operator).await?;
         Ok((edge, service, stream))
     }
 }

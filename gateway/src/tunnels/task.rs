@@ -2,6 +2,7 @@
 
 use super::history::History;
 use super::watch::Events;
+use super::within::Bounds;
 use super::*;
 use crate::domain::event::What;
 use crate::domain::history::MAX_OPERATORS;
@@ -57,6 +58,7 @@ pub(super) struct Task {
     ended: mpsc::UnboundedSender<LinkId>,
     live: Arc<AtomicUsize>,
     pub(super) events: Events,
+    bounds: Bounds,
     /// What the links that are gone carried.
     carried: Carried,
     telemetry: Telemetry,
@@ -88,6 +90,7 @@ impl Task {
             ended,
             live,
             events: Events::new(now().wall),
+            bounds: Bounds::default(),
             carried: Carried::default(),
             telemetry,
             history,
@@ -207,6 +210,7 @@ impl Task {
             Command::Publish(event) => {
                 self.telemetry.happened(&event.what);
                 self.history.note(&event, self.used(&event.what));
+                self.bounds.heed(&event);
                 self.events.publish(event);
             }
         }
@@ -234,6 +238,15 @@ impl Task {
         if close_granted && !told {
             attached.closer.close("idle");
         }
+    }
+
+    /// The edge of this name for as long as it is within `reach`; `None` where it is not, or there is none. To who
+    /// reaches every edge, what there is is the registry's to say.
+    pub(super) fn within(&mut self, name: &EdgeName, reach: Reach) -> Option<Within> {
+        if reach.is_all() {
+            return Some(Within::always());
+        }
+        self.bounds.within(&self.registry.edge(name).ok()?.record, reach)
     }
 
     pub(super) fn attach(&mut self, link: Link) {

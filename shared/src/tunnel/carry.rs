@@ -16,13 +16,14 @@
 //! | local end of file, then nobody reads any more | CLOSE at once |
 //! | CLOSE without EOF, or the connection is gone | what is queued is written, then the local end is reset |
 //! | CLOSE after EOF | what is queued is written, then the local end is closed |
+//! | the right to the stream ends ([`carry_until`]) | CLOSE at once, and the local end is reset |
 //! | more messages than credit allows | the stream is reset on both sides |
 //!
 //! Stock SSH clients know no credit ([`Flow::Plain`]): there, a queue that is full waits for its local end, and so does
 //! the connection.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -139,6 +140,22 @@ where
     S: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static,
     L: Local,
 {
+    carry_until(pending(), channel, local, flow, backlog, meter).await
+}
+
+/// As [`carry`], but for no longer than until `end` completes, also while neither side takes anything from the other.
+pub async fn carry_until<S, L>(
+    end: impl Future<Output = ()>,
+    channel: Channel<S>,
+    local: L,
+    flow: Flow,
+    backlog: &Backlog,
+    meter: &Meter,
+) -> CarryEnd
+where
+    S: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static,
+    L: Local,
+{
     meter.streams.fetch_add(1, Relaxed);
     let (mut from_channel, to_channel) = channel.split();
     let local = Mutex::new(local);
@@ -151,6 +168,7 @@ where
         let mut outbound_done = false;
         let mut outbound = pin!(outbound.run(&sent));
         let mut acknowledging = pin!(acknowledger.run(&to_channel));
+        let mut end = pin!(end);
         loop {
             if inbound.done && outbound_done {
                 break true;
@@ -159,6 +177,7 @@ where
                 break inbound.eof;
             }
             tokio::select! { biased;
+                () = &mut end => break false,
                 message = from_channel.wait(), if inbound.wants_more() => {
                     if inbound.take(message, &credit, meter).is_err() {
                         break false;

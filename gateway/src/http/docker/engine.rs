@@ -29,7 +29,6 @@ use crate::audit::Entry;
 use crate::http::ApiState;
 use crate::http::peer::Peer;
 use crate::http::problem::{Code, Problem, Result};
-use crate::http::until::Until;
 
 /// Largest answer that is read as a whole: some ten thousand containers.
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
@@ -132,13 +131,13 @@ impl Engine {
         edge: &EdgeName,
         service: ServiceName,
     ) -> Result<Self> {
-        let stream = state.tunnels.open(edge, &service, &operator.name).await?;
+        let stream = state.open(edge, &service, operator).await?;
         let entry = Entry::new(operator.into(), "service.docker").from(peer.address);
         let entry = entry.edge(edge).service(&service).via(AuditVia::Proxy);
         state.audit.used(entry.clone());
         let audit = state.audit.clone();
         let io = stream.into_io_then(move |end| audit.carried(&entry, end.sent, end.received));
-        Self::over(Until::ended(io, operator, &state.access), service).await
+        Self::over(io, service).await
     }
 
     /// Speaks over `io`.

@@ -26,7 +26,7 @@ use super::frame::{Visit, redirect, redirect_with};
 use super::live::{self, Fragment, View};
 use super::parts::{self, Tone, notice, text};
 use crate::access::Operator;
-use crate::domain::authority::Role;
+use crate::domain::authority::{Reach, Role};
 use crate::domain::event::{Event, What};
 use crate::domain::refusal::AdminError;
 use crate::http::ApiState;
@@ -109,7 +109,8 @@ pub async fn follow(
     // To hold a tunnel is to do something, which another page must not make a browser do.
     let holds = uses && !query.hold.is_empty() && from_our_page(&state, &uri, &headers, peer).is_ok();
     let hold = Mutex::new(if holds { Hold::Wanted { since: None, was_open: false } } else { Hold::Not });
-    live::follow(&state, operator, One { tunnels: state.tunnels.clone(), name, uses, hold }).await
+    let reach = operator.reach.clone();
+    live::follow(&state, operator, One { tunnels: state.tunnels.clone(), reach, name, uses, hold }).await
 }
 
 /// `POST /edges/{edge}/connect`.
@@ -145,6 +146,7 @@ pub async fn take_snapshot(
 /// One edge on somebody's screen.
 struct One {
     tunnels: Tunnels,
+    reach: Reach,
     name: EdgeName,
     uses: bool,
     /// Guards what was held so far; never held across an await.
@@ -182,7 +184,8 @@ impl View for One {
     }
 
     async fn fragments(&self) -> Vec<Fragment> {
-        let Ok(mut edge) = self.tunnels.edge(&self.name).await else {
+        let mut found = self.tunnels.edges_named(vec![self.name.clone()], self.reach.clone()).await;
+        let Some(mut edge) = found.pop().flatten() else {
             let gone = html! { section #state .card { p { "This edge is no longer here. " a href="/" { "All edges" } } } };
             return vec![Fragment { id: "state".to_owned(), markup: gone }];
         };

@@ -87,3 +87,24 @@ async fn a_user_reaches_the_edges_of_their_tags_only_and_loses_them_at_once() {
     let refused = operator.ssh(&[GW]).await;
     assert!(refused.stderr.contains("Permission denied"), "{refused:?}");
 }
+
+#[tokio::test]
+async fn an_edge_that_leaves_a_users_tags_takes_their_streams_and_leaves_their_connection() {
+    let echo = Tcp::echo().await;
+    let site = Site::start_with(&[("db", &echo.address)], |edge| edge.tags = vec!["berlin".into()]).await;
+    let admin = &site.gateway.admin;
+    let ada = json!({"name": "ada", "role": "operator", "tags": ["berlin"]});
+    admin.http.send_json(Method::POST, "/api/v1/users", &ada).await.expect("an answer").expect(201);
+    let operator = Operator::with(&site.gateway, &json!("ada")).await;
+    let (mut forwarding, mut stream) = operator.connect("db.shop:5432").await;
+    assert_echo(&mut stream, b"before").await;
+
+    let path = format!("/api/v1/edges/{EDGE}");
+    let changed = admin.http.send_json(Method::PATCH, &path, &json!({"tags": ["hamburg"]})).await;
+    changed.expect("an answer").expect(200);
+    let ended = tokio::time::timeout(SOON, stream.read(&mut [0; 1])).await.expect("it ends at once");
+    assert_eq!(ended.unwrap_or(0), 0);
+    assert!(forwarding.process.runs(), "ada reaches other edges over it");
+    let refused = operator.ssh(&["-W", "db.shop:5432", GW]).await;
+    assert!(refused.stderr.contains("there is no edge named shop"), "{refused:?}");
+}
