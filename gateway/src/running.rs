@@ -203,10 +203,10 @@ pub async fn start(
     let (http_stop, ssh_stop) = (Stop::default(), CancellationToken::new());
     let (http_up, ssh_up) = (readiness.up(Listener::Http), readiness.up(Listener::Ssh));
     let mut tasks = JoinSet::new();
-    let stop = http_stop.clone();
+    let (recorded, stop) = (audit.clone(), http_stop.clone());
     tasks.spawn(async move {
         let _up = http_up;
-        listener::serve(listeners.api, policy, latest, router, telemetry, stop).await;
+        listener::serve(listeners.api, policy, latest, router, telemetry, recorded, stop).await;
         Listener::Http
     });
     let (registry, recorded, stop) = (tunnels.clone(), audit.clone(), ssh_stop.clone());

@@ -76,6 +76,15 @@ impl Entry {
         self
     }
 
+    /// It was not done again: the answer of the first time was given once more. What counts things that were done does
+    /// not count this one.
+    #[must_use]
+    pub fn replayed(self) -> Self {
+        let action = format!("{}.replay", self.record.action);
+        self.action(&action)
+            .and_detail("the answer of the first time, for its idempotency-key; nothing was done")
+    }
+
     /// The same, now.
     #[must_use]
     pub fn at_now(mut self) -> Self {

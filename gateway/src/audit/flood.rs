@@ -60,7 +60,7 @@ impl Flood {
             (kind.edge, kind.service) = (None, None);
         }
         if let Some(count) = self.refusals.get_mut(&kind) {
-            count.more += 1;
+            count.add(&entry);
             return None;
         }
         let known = self.refusals.len() - self.strangers;
@@ -142,6 +142,16 @@ impl Flood {
     }
 }
 
+impl Count {
+    /// One more. The sum says no more than what is so for all of them.
+    fn add(&mut self, entry: &Entry) {
+        self.more += 1;
+        if self.entry.record().detail != entry.record().detail {
+            self.entry = self.entry.clone().detail("");
+        }
+    }
+}
+
 impl Kind {
     fn of(record: &AuditRecord, source: Option<IpAddr>) -> Self {
         Self {
@@ -196,6 +206,19 @@ mod tests {
         let record = due[0].record();
         assert_eq!((record.count, record.duration_ms), (Some(1024), Some(60_000)));
         assert!(flood.refused(refusal("edge.list", peer(1, 1)), start + WINDOW).is_some(), "a new window");
+    }
+
+    #[test]
+    fn a_sum_says_what_is_so_for_all_of_it() {
+        let (mut flood, start) = (Flood::default(), Instant::now());
+        let sum = |flood: &mut Flood, names: [&str; 3]| {
+            for name in names {
+                flood.refused(refusal("sign-in", peer(1, 1)).detail(name), start);
+            }
+            flood.due(start, true)[0].record().detail.clone()
+        };
+        assert_eq!(sum(&mut flood, ["as ada"; 3]).as_deref(), Some("as ada; further ones, counted"));
+        assert_eq!(sum(&mut flood, ["as ada", "as bob", "as ada"]).as_deref(), Some("further ones, counted"));
     }
 
     #[test]

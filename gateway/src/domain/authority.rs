@@ -81,7 +81,7 @@ pub fn checked_tags(tags: &[String]) -> Result<Vec<String>, BadTags> {
 ///
 /// There is a bound for everybody along the way who has one: a token that is bound to `web`, of a user who is bound to
 /// `berlin`, reaches the edges that have both.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Reach {
     bounds: Vec<BTreeSet<String>>,
 }

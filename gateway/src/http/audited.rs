@@ -16,7 +16,7 @@ use super::guard::Guard;
 use super::operation::Audited;
 use super::peer::Peer;
 use super::problem::{self, Code, Problem};
-use crate::access::Operator;
+use crate::access::{Access, Operator};
 use crate::audit::entry::stranger;
 use crate::audit::{Audit, Entry, Promise};
 use crate::store::StoreError;
@@ -31,10 +31,12 @@ pub struct Noted {
     pub actor: Option<AuditActor>,
     /// Which edge it was about, where the path does not say.
     pub edge: Option<EdgeName>,
+    /// Which service of it.
+    pub service: Option<ServiceName>,
     /// More, for people; never a secret.
     pub detail: String,
-    /// Which problem a page tells in words of its own.
-    pub code: Option<Code>,
+    /// Whether it is the answer to something that was done before, given once more.
+    pub replayed: bool,
 }
 
 impl Noted {
@@ -48,9 +50,36 @@ impl Noted {
         Self::detail(serde_json::to_string(asked).unwrap_or_default())
     }
 
+    /// Somebody came as `name` in vain. A name that is nobody's may be a password in the wrong field.
+    pub fn tried(access: &Access, name: &str) -> Self {
+        let known = name.parse().is_ok_and(|name| access.users().find(&name).is_ok());
+        Self::detail(if known { format!("as {name}") } else { "as nobody that there is".to_owned() })
+    }
+
+    /// The same, told again: nothing was done this time.
+    #[must_use]
+    pub fn replayed(self) -> Self {
+        Self { replayed: true, ..self }
+    }
+
     /// Words.
     pub fn detail(detail: impl Into<String>) -> Self {
         Self { detail: detail.into(), ..Self::default() }
+    }
+
+    /// The record with this.
+    fn told_of(&self, entry: Entry) -> Entry {
+        let mut entry = entry.and_detail(&self.detail);
+        if let Some(actor) = &self.actor {
+            entry = entry.by(actor.clone());
+        }
+        if let Some(edge) = &self.edge {
+            entry = entry.edge(edge);
+        }
+        if let Some(service) = &self.service {
+            entry = entry.service(service);
+        }
+        if self.replayed { entry.replayed() } else { entry }
     }
 }
 
@@ -107,10 +136,12 @@ impl Asked {
     }
 }
 
-/// Refused before any operation was found, to whoever it may be.
-pub fn refused_stranger(audit: &Audit, action: &str, peer: Option<Peer>, problem: &Problem) {
-    let entry = Entry::new(stranger(), action).refused(problem.code().name());
-    audit.refused(peer.map_or(entry.clone(), |peer| entry.from(peer.address)));
+/// Refused, or gone wrong, outside of any operation: to a stranger, unless it is noted who it was.
+pub fn refused_outside(audit: &Audit, action: &str, peer: Option<Peer>, noted: &Noted, problem: &Problem) {
+    let entry = Entry::new(stranger(), action);
+    let entry = noted.told_of(peer.map_or(entry.clone(), |peer| entry.from(peer.address)));
+    let (status, code) = (problem.code().status(), problem.code().name());
+    audit.refused(if status.is_client_error() { entry.refused(code) } else { entry.failed(code) });
 }
 
 /// An operation under way. Its entry is made where one is recorded, which most check-ins and looks are not.
@@ -141,35 +172,24 @@ impl Recording {
     /// Records how it went; the answer to give, which is another one where that failed.
     pub async fn end(mut self, mut response: Response) -> Response {
         let noted = response.extensions_mut().remove::<Noted>().unwrap_or_default();
-        let promise = self.promise.take();
-        let told = noted.code.map(|code| (code.status(), code.name().to_owned()));
-        match (told.or_else(|| self.problem(&response)), promise) {
+        match (self.problem(&response), self.promise.take()) {
             (None, None) => {}
             (None, Some(promise)) => {
-                if let Err(error) = promise.keep(self.entry(noted)).await {
+                if let Err(error) = promise.keep(self.entry(&noted)).await {
                     return not_recorded(error).into_response();
                 }
             }
-            (Some((status, code)), promise) => self.went_wrong(self.entry(noted), status, &code, promise),
+            (Some((status, code)), promise) => self.went_wrong(self.entry(&noted), status, &code, promise),
         }
         response
     }
 
     /// What is known of it now.
-    fn entry(&self, noted: Noted) -> Entry {
-        let entry = self.asked.entry(self.operator.as_ref());
-        let mut entry = entry.took(self.asked.begun.elapsed()).and_detail(&noted.detail);
-        if let Some(actor) = noted.actor {
-            entry = entry.by(actor);
-        }
-        if let Some(edge) = &noted.edge {
-            entry = entry.edge(edge);
-        }
-        entry
+    fn entry(&self, noted: &Noted) -> Entry {
+        noted.told_of(self.asked.entry(self.operator.as_ref()).took(self.asked.begun.elapsed()))
     }
 
-    /// What is wrong, if something is. The page tells problems in words of its own, of which the status is left; what a
-    /// service answers is none of ours.
+    /// What is wrong, if something is. What a service answers is none of ours.
     fn problem(&self, response: &Response) -> Option<(StatusCode, String)> {
         if let Some(code) = problem::code_of(response) {
             return Some((code.status(), code.name().to_owned()));
@@ -200,7 +220,7 @@ impl Drop for Recording {
     fn drop(&mut self) {
         if let Some(promise) = self.promise.take() {
             let noted = Noted::detail("it ended before its answer; it may have been done");
-            promise.keep_later(self.entry(noted).failed("no-answer"));
+            promise.keep_later(self.entry(&noted).failed("no-answer"));
         }
     }
 }

@@ -22,10 +22,11 @@ mod refusal;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, CACHE_CONTROL,
@@ -38,7 +39,7 @@ use shared::id::{EdgeName, ServiceName};
 use shared::secret::Secret;
 
 use super::ApiState;
-use super::audited::refused_stranger;
+use super::audited::{Noted, refused_outside};
 use super::body::Path;
 use super::operation::{Needs, Operation, every, get};
 use super::origin::{self, OwnOrigin};
@@ -104,8 +105,8 @@ pub async fn dispatch(State(state): State<Arc<ApiState>>, request: Request, next
     let peer = request.extensions().get().copied();
     match serve(&state, &label, request).await {
         Ok(answer) => answer,
-        Err(problem) => {
-            refused_stranger(&state.audit, "service.browse", peer, &problem);
+        Err(Refused { problem, to }) => {
+            refused_outside(&state.audit, "service.browse", peer, &to, &problem);
             if wants_page { refusal::page(problem) } else { problem.into_response() }
         }
     }
@@ -114,6 +115,24 @@ pub async fn dispatch(State(state): State<Arc<ApiState>>, request: Request, next
 /// Whether a request is for a service's host, where nothing of the gateway's pages is.
 pub fn is_for_service(state: &ApiState, request: &Request) -> bool {
     host(request).is_some_and(|host| state.public.service_label(host).is_some())
+}
+
+/// What went wrong with a request, and with whose, as far as that was known by then.
+struct Refused {
+    problem: Problem,
+    to: Noted,
+}
+
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        Self { problem, to: Noted::default() }
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (Extension(self.to), self.problem).into_response()
+    }
 }
 
 /// A path as logs may have it: without the pass.
@@ -161,10 +180,10 @@ async fn open(
 }
 
 /// A request on a service's host.
-async fn serve(state: &ApiState, label: &str, request: Request) -> Result<Response> {
+async fn serve(state: &ApiState, label: &str, request: Request) -> std::result::Result<Response, Refused> {
     let peer = peer_of(&request)?;
     if request.uri().path() == ENTER {
-        return enter(state, label, peer, request.uri());
+        return Ok(enter(state, label, peer, request.uri())?);
     }
     let pass = pass_of(state, label, peer, request.headers()).ok_or_else(no_pass)?;
     let arrival = Arrival::of(request.uri(), request.headers())?;
@@ -172,13 +191,29 @@ async fn serve(state: &ApiState, label: &str, request: Request) -> Result<Respon
     if !is_own_or_visit(request.method(), request.headers(), own) {
         let detail =
             "another site's page asked for this in your name, and it was refused; open the service itself";
-        return Err(Problem::new(Code::CrossOrigin, detail));
+        return Err(Problem::new(Code::CrossOrigin, detail).into());
     }
     let operator = admit(state, &pass).await?;
     let upstream = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     let errand =
         Errand { edge: pass.edge, service: pass.service, upstream, prefix: None, way: Way::OwnOrigin };
-    proxy::pass(state, peer, &operator, errand, request).await
+    carry(state, peer, &operator, errand, request).await
+}
+
+/// Carries it for somebody who is known: what goes wrong from here on is theirs.
+async fn carry(
+    state: &ApiState,
+    peer: Peer,
+    operator: &Operator,
+    errand: Errand,
+    request: Request,
+) -> std::result::Result<Response, Refused> {
+    let (edge, service) = (Some(errand.edge.clone()), Some(errand.service.clone()));
+    let passed = proxy::pass(state, peer, operator, errand, request).await;
+    passed.map_err(|problem| {
+        let to = Noted { actor: Some(operator.into()), edge, service, ..Noted::default() };
+        Refused { problem, to }
+    })
 }
 
 /// Turns a ticket into the cookie of this origin.
@@ -194,12 +229,16 @@ fn enter(state: &ApiState, label: &str, peer: Peer, uri: &Uri) -> Result<Respons
 }
 
 /// `ANY /s/{pass}/{*path}`.
-async fn sandboxed(State(state): State<Arc<ApiState>>, peer: Peer, request: Request) -> Result<Response> {
+async fn sandboxed(
+    State(state): State<Arc<ApiState>>,
+    peer: Peer,
+    request: Request,
+) -> std::result::Result<Response, Refused> {
     let (secret, upstream) = secret_and_path(request.uri())?;
     let pass = state.passes.find(secret).ok_or_else(no_pass)?;
     if is_of_our_page(request.headers()) {
         let detail = "the gateway's own pages have no use for what is in a sandbox; open the service itself";
-        return Err(Problem::new(Code::CrossOrigin, detail));
+        return Err(Problem::new(Code::CrossOrigin, detail).into());
     }
     if let Some(answer) = preflight(&request) {
         return Ok(answer);
@@ -207,7 +246,7 @@ async fn sandboxed(State(state): State<Arc<ApiState>>, peer: Peer, request: Requ
     let operator = admit(&state, &pass).await?;
     let way = Way::Sandbox { base: format!("{SANDBOX}{secret}") };
     let errand = Errand { edge: pass.edge, service: pass.service, upstream, prefix: None, way };
-    proxy::pass(&state, peer, &operator, errand, request).await
+    carry(&state, peer, &operator, errand, request).await
 }
 
 /// What the pass allows now: as much as the credential behind it.

@@ -16,7 +16,7 @@ use http::request::Parts;
 use http::{Extensions, HeaderMap, HeaderValue, Method, Uri};
 use shared::id::EdgeName;
 
-use super::audited::{Asked, Recording, refused_stranger};
+use super::audited::{Asked, Noted, Recording, refused_outside};
 use super::check_in::line;
 use super::operation::{Audited, Needs};
 use super::origin::OwnOrigin;
@@ -61,7 +61,7 @@ pub async fn unknown_path(State(state): State<Arc<ApiState>>, peer: Peer, reques
     match authenticate(&state, &Shown::of(&request)) {
         Ok(_) => not_found().await,
         Err(problem) => {
-            refused_stranger(&state.audit, "api.unknown", Some(peer), &problem);
+            refused_outside(&state.audit, "api.unknown", Some(peer), &Noted::default(), &problem);
             problem
         }
     }
@@ -72,7 +72,7 @@ pub async fn unknown_method(State(state): State<Arc<ApiState>>, peer: Peer, requ
     if request.uri().path().starts_with("/api/v1/")
         && let Err(problem) = authenticate(&state, &Shown::of(&request))
     {
-        refused_stranger(&state.audit, "api.unknown", Some(peer), &problem);
+        refused_outside(&state.audit, "api.unknown", Some(peer), &Noted::default(), &problem);
         return problem;
     }
     method_not_allowed(request.method().clone()).await

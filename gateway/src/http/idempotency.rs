@@ -3,7 +3,8 @@
 //!
 //! Answers are kept in memory only, since many of them show a secret that must not be on disk: for [`LIFE`], less after a
 //! restart or where more than [`MAX_ANSWERS`] or [`MAX_BYTES`] are to be kept. A failure is not kept; asking again is then
-//! what the client should do. Keys are each operator's own.
+//! what the client should do. Keys are each operator's own, and count while they may what they might: an answer that
+//! shows a secret is not given again to a narrower token of the same user.
 //!
 //! The rule: of two requests with one key, the handler sees one at a time, and it finishes what it began also when its
 //! client goes away, who is the very one that will come back.
@@ -12,6 +13,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::Extension;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -21,10 +23,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use super::audited::Noted;
 use super::body;
 use super::operation::Header;
 use super::problem::{Code, Problem, Result};
 use crate::access::{Credential, Operator};
+use crate::domain::authority::{Reach, Role};
 
 /// The header of requests.
 pub const KEY: &str = "idempotency-key";
@@ -68,10 +72,13 @@ struct Inner {
     bytes: usize,
 }
 
-/// A key belongs to whoever uses it: nobody gets an answer of somebody else's by guessing it.
+/// A key belongs to whoever uses it, with what they may: nobody gets an answer of somebody else's by guessing it, nor one
+/// that they would not be given for the first time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     owner: Owner,
+    role: Role,
+    reach: Reach,
     text: Arc<str>,
 }
 
@@ -96,6 +103,8 @@ struct Kept {
     status: StatusCode,
     headers: HeaderMap,
     body: Bytes,
+    /// What the audit log was told of it.
+    noted: Noted,
 }
 
 /// What is to be done with a request.
@@ -122,11 +131,11 @@ pub async fn once(
     let Some(text) = key_of(request.headers())? else { return Ok(next.run(request).await) };
     let operator = request.extensions().get::<Operator>();
     let operator = operator.ok_or_else(|| Problem::internal("an operation of nobody takes keys"))?;
-    let owner = operator.user.map_or(Owner::Credential(operator.credential), Owner::User);
+    let key = Key::of(operator, text);
     let (parts, body) = request.into_parts();
     let body = body::read(body, limit, BODY_TIME).await?;
     let question = Question::of(&parts, &body);
-    match memory.begin(Key { owner, text }, question, Instant::now()) {
+    match memory.begin(key, question, Instant::now()) {
         Begun::First(turn) => {
             let request = Request::from_parts(parts, Body::from(body));
             let answering = tokio::spawn(async move { turn.answer(next.run(request).await).await });
@@ -155,6 +164,13 @@ fn key_of(headers: &HeaderMap) -> Result<Option<Arc<str>>> {
         return Err(Problem::new(Code::InvalidRequest, detail));
     }
     Ok(Some(text.into()))
+}
+
+impl Key {
+    fn of(operator: &Operator, text: Arc<str>) -> Self {
+        let owner = operator.user.map_or(Owner::Credential(operator.credential), Owner::User);
+        Self { owner, role: operator.role, reach: operator.reach.clone(), text }
+    }
 }
 
 impl Question {
@@ -220,7 +236,8 @@ impl Turn {
         }
         let (parts, body) = response.into_parts();
         let body = to_bytes(body, MAX_ANSWER).await.map_err(Problem::internal)?;
-        let kept = Kept { status: parts.status, headers: parts.headers.clone(), body: body.clone() };
+        let noted = parts.extensions.get::<Noted>().cloned().unwrap_or_default();
+        let kept = Kept { status: parts.status, headers: parts.headers.clone(), body: body.clone(), noted };
         self.memory.lock().keep(&self.key, kept, Instant::now());
         self.answered = true;
         Ok(Response::from_parts(parts, Body::from(body)))
@@ -237,9 +254,9 @@ impl Drop for Turn {
 
 impl IntoResponse for Kept {
     fn into_response(self) -> Response {
-        let Self { status, mut headers, body } = self;
+        let Self { status, mut headers, body, noted } = self;
         headers.insert(REPLAYED, HeaderValue::from_static("true"));
-        (status, headers, body).into_response()
+        (status, Extension(noted.replayed()), headers, body).into_response()
     }
 }
 
@@ -248,11 +265,13 @@ mod tests {
     use super::*;
 
     fn key(text: &str) -> Key {
-        Key { owner: Owner::User(Uuid::nil()), text: text.into() }
+        let (role, reach) = (Role::Admin, Reach::all());
+        Key { owner: Owner::User(Uuid::nil()), role, reach, text: text.into() }
     }
 
     fn kept(size: usize) -> Kept {
-        Kept { status: StatusCode::CREATED, headers: HeaderMap::new(), body: Bytes::from(vec![0; size]) }
+        let (headers, body) = (HeaderMap::new(), Bytes::from(vec![0; size]));
+        Kept { status: StatusCode::CREATED, headers, body, noted: Noted::default() }
     }
 
     const QUESTION: Question = Question([1; 32]);
@@ -276,8 +295,12 @@ mod tests {
         answered(&memory, "k", 5, now);
         assert!(matches!(ask(&memory, "k", now), Begun::Again(kept) if kept.body.len() == 5));
         assert!(matches!(memory.begin(key("k"), Question([2; 32]), now), Begun::OfAnother));
-        let other = Key { owner: Owner::Credential(Credential::Token(Uuid::nil())), text: "k".into() };
+        let other = Key { owner: Owner::Credential(Credential::Token(Uuid::nil())), ..key("k") };
         assert!(matches!(memory.begin(other, QUESTION, now), Begun::First(_)), "somebody else's key");
+        let narrower = [Key { role: Role::Viewer, ..key("k") }, Key { reach: Reach::tagged([]), ..key("k") }];
+        for narrower in narrower {
+            assert!(matches!(memory.begin(narrower, QUESTION, now), Begun::First(_)), "their narrower token");
+        }
         assert!(matches!(ask(&memory, "k", now + LIFE), Begun::First(_)));
     }
 

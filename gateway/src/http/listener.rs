@@ -28,10 +28,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use super::audited::{Noted, refused_outside};
 use super::check_in::line::{Answer, Desk, Line};
 use super::connection::Connection;
 use super::peer::Peer;
 use super::problem::{Code, Problem};
+use crate::audit::Audit;
 use crate::config::PlainHttp;
 use crate::telemetry::{Telemetry, TransportLabel};
 
@@ -65,6 +67,8 @@ const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const TCP_KEEPALIVE_PROBES: u32 = 4;
 /// Pause after a failed accept (out of files, out of memory): long enough not to spin, short enough not to be missed.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(200);
+/// By what name the audit log has a request over plain HTTP that is not taken.
+const PLAIN_HTTP: &str = "api.plain-http";
 /// First byte of a TLS record that carries a handshake (RFC 8446, 5.1). No HTTP method begins with it.
 const TLS_HANDSHAKE: u8 = 0x16;
 
@@ -112,11 +116,12 @@ pub async fn serve(
     tls: watch::Receiver<Arc<rustls::ServerConfig>>,
     router: Router,
     telemetry: Telemetry,
+    audit: Audit,
     stop: Stop,
 ) {
     let places = Arc::new(Semaphore::new(policy.max_connections));
     let desk = Arc::new(Desk::new(router, telemetry.clone()));
-    let door = Arc::new(Door { policy, desk, telemetry, http: http(), stop: stop.clone() });
+    let door = Arc::new(Door { policy, desk, telemetry, audit, http: http(), stop: stop.clone() });
     let connections = TaskTracker::new();
     let accepting = async {
         loop {
@@ -192,6 +197,7 @@ struct Door {
     policy: Policy,
     desk: Arc<Desk>,
     telemetry: Telemetry,
+    audit: Audit,
     http: auto::Builder<TokioExecutor>,
     stop: Stop,
 }
@@ -264,7 +270,10 @@ impl Door {
     /// The answer, or the refusal of plain HTTP.
     fn answer(&self, line: &Arc<Line>, mut peer: Peer, mut request: Request<Incoming>) -> Answer {
         if !(peer.secure || self.policy.allows_plain(peer.address)) {
-            return Answer::Now(Some(refuse_plain_http()));
+            let problem = plain_http_refused();
+            // Counted together by source, as all that strangers are refused: a flood does not fill the log.
+            refused_outside(&self.audit, PLAIN_HTTP, Some(peer), &Noted::default(), &problem);
+            return Answer::Now(Some(problem.into_response()));
         }
         let is_direct = !self.policy.is_trusted(peer.address);
         if !is_direct {
@@ -312,10 +321,10 @@ fn forwarded(proxy: Peer, headers: &HeaderMap) -> Peer {
     Peer { address: address.unwrap_or(proxy.address), secure: secure.unwrap_or(proxy.secure) }
 }
 
-fn refuse_plain_http() -> Response {
+fn plain_http_refused() -> Problem {
     let detail = "this gateway speaks plain HTTP with its own machine and with trusted proxies only; use https:// with \
                   the same host and port, or have the operator look at --plain-http and --trusted-proxy";
-    Problem::new(Code::PlainHttpRefused, detail).into_response()
+    Problem::new(Code::PlainHttpRefused, detail)
 }
 
 /// Requests of one connection, counted to tell when it is idle.

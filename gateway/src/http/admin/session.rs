@@ -38,7 +38,10 @@ pub(super) async fn sign_in(
         return Err(Problem::new(Code::CrossOrigin, detail));
     }
     let from = peer.address.ip();
-    let (user, session) = state.access.sign_in(&given.name, given.password, from).await?;
+    let (user, session) = match state.access.sign_in(&given.name, given.password, from).await {
+        Ok(signed_in) => signed_in,
+        Err(error) => return Ok(in_vain(&state, &given.name, error.into())),
+    };
     tracing::info!(user = %user.name, peer = %from, "signed in");
     let operator = state.access.operator(Credential::Session(session.record.id)).ok_or_else(|| {
         Problem::new(Code::SignInRefused, "the user was changed at this moment; sign in again")
@@ -56,11 +59,19 @@ pub(super) async fn log_in(
     Json(given): Json<admin::LogIn>,
 ) -> Result<Response> {
     let (from, spec) = (peer.address.ip(), tokens::spec(given.token));
-    let made = state.access.log_in(&given.name, given.password, from, spec).await?;
+    let made = match state.access.log_in(&given.name, given.password, from, spec).await {
+        Ok(made) => made,
+        Err(error) => return Ok(in_vain(&state, &given.name, error.into())),
+    };
     tracing::info!(user = given.name, token = %made.record.id, peer = %from, "logged in");
     let actor = state.access.operator(Credential::Token(made.record.id)).map(|operator| (&operator).into());
     let noted = Noted { actor, ..tokens::noted(&made.record) };
     Ok((Extension(noted), created(&state, made)).into_response())
+}
+
+/// The answer to who did not get in, with the name for the audit log.
+fn in_vain(state: &ApiState, name: &str, problem: Problem) -> Response {
+    (Extension(Noted::tried(&state.access, name)), problem).into_response()
 }
 
 /// `POST /setup`.

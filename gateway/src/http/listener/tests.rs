@@ -20,6 +20,8 @@ struct Gateway {
     identity: Identity,
     stop: Stop,
     serving: JoinHandle<()>,
+    audit: Audit,
+    folder: tempfile::TempDir,
     _tls: watch::Sender<Arc<rustls::ServerConfig>>,
 }
 
@@ -32,8 +34,10 @@ async fn start(plain_http: PlainHttp, max_connections: usize, router: Router) ->
     let (sender, tls) = watch::channel(Arc::clone(&identity.tls));
     let stop = Stop::default();
     let policy = Policy { plain_http, trusted_proxies: vec![], max_connections };
-    let serving = tokio::spawn(serve(listener, policy, tls, router, Telemetry::default(), stop.clone()));
-    Gateway { address, identity, stop, serving, _tls: sender }
+    let audit = Audit::open(folder.path(), 1 << 20).expect("a log");
+    let serving = serve(listener, policy, tls, router, Telemetry::default(), audit.clone(), stop.clone());
+    let serving = tokio::spawn(serving);
+    Gateway { address, identity, stop, serving, audit, folder, _tls: sender }
 }
 
 impl Gateway {
@@ -89,6 +93,21 @@ async fn plain_http_is_refused_with_a_problem_that_says_what_to_do() {
     assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
     assert!(answer.contains("application/problem+json") && answer.contains("plain-http-refused"), "{answer}");
     assert!(exchange(gateway.tls().await).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn plain_http_that_is_refused_is_recorded_and_a_flood_of_it_is_counted() {
+    let gateway = start(PlainHttp::Never, 10, who()).await;
+    for _ in 0..20 {
+        exchange(gateway.plain().await).await;
+    }
+    gateway.audit.close().await;
+    let log = gateway.folder.path().join("audit/00000001.jsonl");
+    let log = std::fs::read_to_string(log).expect("a segment");
+    let told: Vec<_> = log.lines().filter(|line| line.contains("\"action\":\"api.plain-http\"")).collect();
+    assert_eq!(told.len(), 2, "the first one, and the sum: {log}");
+    assert!(told.iter().all(|line| line.contains("\"code\":\"plain-http-refused\"")), "{log}");
+    assert!(told[0].contains("\"from\":\"127.0.0.1:") && told[1].contains("\"count\":19"), "{log}");
 }
 
 #[test]

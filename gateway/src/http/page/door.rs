@@ -12,7 +12,6 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use shared::id::UserName;
 use shared::secret::Secret;
-use shared::wire::admin::{AuditActor, AuditActorKind};
 
 use super::form::{Confirmation, Field, Form, Kind, Nothing, Wrong};
 use super::frame::{Visit, redirect, redirect_with};
@@ -114,7 +113,7 @@ pub async fn sign_in(
     enter(&state, peer, form.name.trim(), &form.password, answer).await.or_else(|problem| {
         match problem.code() {
             Code::SignInRefused | Code::TooManyAttempts => {
-                let noted = in_vain(&state, form.name.trim(), problem.code());
+                let noted = Noted::tried(&state.access, form.name.trim());
                 let mut again = show_sign_in(&visit, &form, &Wrong::refused(problem, |_| None));
                 again.extensions_mut().insert(noted);
                 Ok(again)
@@ -169,16 +168,7 @@ async fn enter(
         state.access.operator(Credential::Session(session.record.id)).map(|operator| (&operator).into());
     answer.extensions_mut().insert(Noted { actor, ..Noted::default() });
     answer.headers_mut().append(SET_COOKIE, cookie::begin(&session, peer));
-    let actor = AuditActor { kind: AuditActorKind::User, name: name.to_owned(), id: None };
-    answer.extensions_mut().insert(Noted { actor: Some(actor), ..Noted::default() });
     Ok(answer)
-}
-
-/// What the audit log has of a sign-in that was refused. A name that is nobody's may be a password in the wrong field.
-fn in_vain(state: &ApiState, name: &str, code: Code) -> Noted {
-    let known = name.parse::<UserName>().is_ok_and(|name| state.access.users().find(&name).is_ok());
-    let detail = if known { format!("as {name}") } else { "as nobody that there is".to_owned() };
-    Noted { detail, code: Some(code), ..Noted::default() }
 }
 
 /// A path of this gateway: what was asked for if it is one, or else the first page. Browsers take `//host` and `/\host` for

@@ -142,6 +142,15 @@ async fn a_request_with_a_key_makes_one_thing_and_answers_the_same_again() {
         assert_eq!(again.headers.get(CACHE_CONTROL), first.headers.get(CACHE_CONTROL));
         assert_eq!(again.headers[idempotency::REPLAYED], "true");
     }
+    let recorded = bench.get("/api/v1/audit?action=edge.").await.json();
+    let recorded: Vec<_> = recorded["records"].as_array().expect("a page").iter().collect();
+    let of =
+        |action: &str| -> Vec<_> { recorded.iter().filter(|record| record["action"] == action).collect() };
+    let [replay] = of("edge.create.replay")[..] else { panic!("{recorded:#?}") };
+    assert_eq!((&replay["edge"], &replay["outcome"]), (&json!("shop"), &json!("ok")));
+    assert!(replay["detail"].as_str().is_some_and(|detail| detail.contains("nothing was done")), "{replay}");
+    // One of its own, and one of many.
+    assert_eq!(of("edge.create").len(), 2, "{recorded:#?}");
     assert_eq!(bench.get("/api/v1/tokens").await.json()["tokens"].as_array().map(Vec::len), Some(2));
 
     let other = bench.ask_once("/api/v1/edges", json!({"name": "other"}), "/api/v1/edges").await;
