@@ -152,14 +152,16 @@ impl Client {
         understood(&self.read(answer.into_body()).await?)
     }
 
-    /// Changes what is at `path` as it was when it had this version; [`STALE`] if it was changed since.
+    /// As [`Client::call`], for what changes a thing: it is done to the thing as it was when it had this version, and is
+    /// [`STALE`] if somebody changed it since.
     pub async fn change<A: DeserializeOwned>(
         &self,
+        method: Method,
         path: &str,
-        change: &impl Serialize,
+        change: Option<&impl Serialize>,
         version: Option<HeaderValue>,
     ) -> Result<A, CliError> {
-        let mut request = self.request_with(Method::PATCH, path, Some(change))?;
+        let mut request = self.request_with(method, path, change)?;
         if let Some(version) = version {
             request.headers_mut().insert(header::IF_MATCH, version);
         }

@@ -11,13 +11,13 @@ pub mod wait;
 use std::fmt::Write as _;
 
 use clap::{Args, Subcommand, ValueEnum};
-use http::Method;
+use http::{HeaderValue, Method};
 use shared::id::EdgeName;
 use shared::terminal::Text;
 use shared::wire::admin::{Edge, EdgeCreated, EdgePage, EdgeSort, SortOrder, StoredSnapshot, Tunnel};
 
 use super::access::How;
-use super::client::{Client, NOTHING, PAGE};
+use super::client::{Client, Dated, NOTHING, PAGE};
 use super::exit::{CliError, complain};
 use super::offer::OfferArgs;
 use super::output::{confirm, done, print};
@@ -240,28 +240,31 @@ async fn pages(client: &Client, path: &str) -> Result<Vec<Edge>, CliError> {
 
 impl Farewell {
     async fn run(&self, question: &str, method: Method, path: &str, what: &str) -> Result<(), CliError> {
-        let client = self.agreed(question)?;
-        client.call::<()>(method, path, NOTHING).await?;
+        let (client, version) = self.agreed(question).await?;
+        client.change::<()>(method, path, NOTHING, version).await?;
         done(self.how.output, what, "edge", self.name.as_str())
     }
 
     async fn rotate(&self) -> Result<(), CliError> {
         let name = &self.name;
-        let client = self.agreed(&format!(
-            "Give {name} a new key, so that its old join token and its agent are refused for good?"
-        ))?;
+        let question =
+            format!("Give {name} a new key, so that its old join token and its agent are refused for good?");
+        let (client, version) = self.agreed(&question).await?;
         let path = format!("{}/rotate", path(name));
-        let rotated: EdgeCreated = client.call(Method::POST, &path, NOTHING).await?;
+        let rotated: EdgeCreated = client.change(Method::POST, &path, NOTHING, version).await?;
         complain(&format!("the key of {name} is a new one; its agent needs the join token below"));
         print(self.how.output, &rotated, view::enrolment)
     }
 
-    fn agreed(&self, question: &str) -> Result<Client, CliError> {
+    /// What was agreed to is done to the edge as it was then: an edge that was changed, or one that took its name while
+    /// somebody thought about the question, is left alone.
+    async fn agreed(&self, question: &str) -> Result<(Client, Option<HeaderValue>), CliError> {
         let client = self.how.access.client()?;
+        let before: Dated<Edge> = client.look(&path(&self.name)).await?;
         if !self.yes {
             confirm(question)?;
         }
-        Ok(client)
+        Ok((client, before.version))
     }
 }
 

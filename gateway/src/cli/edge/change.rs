@@ -95,8 +95,9 @@ impl Rename {
     /// Does it.
     pub(super) async fn run(self) -> Result<(), CliError> {
         let change = ChangeEdge { name: Some(self.new_name.clone()), ..ChangeEdge::default() };
-        let client = self.how.access.client()?;
-        let _: Edge = client.call(Method::PATCH, &path(&self.name), Some(&change)).await?;
+        let (client, path) = (self.how.access.client()?, path(&self.name));
+        let before: Dated<Edge> = client.look(&path).await?;
+        let _: Edge = client.change(Method::PATCH, &path, Some(&change), before.version).await?;
         done(self.how.output, "renamed", &format!("{} to", self.name), self.new_name.as_str())
     }
 }
@@ -109,7 +110,7 @@ impl Tag {
             let before: Dated<Edge> = client.look(&path).await?;
             let tags = Some(self.tags.applied_to(before.value.tags));
             let change = ChangeEdge { tags, ..ChangeEdge::default() };
-            match client.change::<Edge>(&path, &change, before.version).await {
+            match client.change::<Edge>(Method::PATCH, &path, Some(&change), before.version).await {
                 // Somebody else was faster: their tags stay too.
                 Err(CliError::Problem(problem)) if problem.code == STALE => {}
                 Err(error) => return Err(error),
