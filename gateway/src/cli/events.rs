@@ -69,6 +69,30 @@ enum Kind {
     SnapshotReceived,
 }
 
+/// From where the next connection goes on.
+struct Seen {
+    /// The edge that was asked for, by the name that it has now.
+    edge: Option<EdgeName>,
+    /// The last event.
+    last: Option<String>,
+}
+
+impl Seen {
+    /// Keeps up with the edge's name.
+    fn follow(&mut self, event: &Event) {
+        if let Some(name) = &mut self.edge {
+            name.clone_from(&event.edge);
+        }
+    }
+
+    fn path(&self) -> String {
+        let edge = self.edge.as_ref().map(|edge| format!("edge={edge}"));
+        let after = self.last.as_ref().map(|id| format!("after={id}"));
+        let query: Vec<_> = edge.into_iter().chain(after).collect();
+        if query.is_empty() { PATH.to_owned() } else { format!("{PATH}?{}", query.join("&")) }
+    }
+}
+
 /// How one connection ended.
 enum Ended {
     /// With the event that was waited for.
@@ -81,13 +105,13 @@ impl EventsArgs {
     /// Prints events as they come.
     pub async fn run(self) -> Result<(), CliError> {
         let client = self.how.access.client()?;
-        let mut last: Option<String> = None;
+        let mut seen = Seen { edge: self.edge.clone(), last: None };
         let mut pause = FIRST_PAUSE;
         loop {
-            match client.download(&self.path(last.as_deref())).await {
+            match client.download(&seen.path()).await {
                 Ok(body) => {
                     let began = Instant::now();
-                    match self.read(body, &mut last).await? {
+                    match self.read(body, &mut seen).await? {
                         Ended::AsWanted => return Ok(()),
                         // At once: after minutes this is its usual end.
                         Ended::Broken if began.elapsed() > LAST_PAUSE => {
@@ -98,7 +122,7 @@ impl EventsArgs {
                     }
                 }
                 // The first time it is a wrong address; later it is a restart.
-                Err(error @ CliError::Unreachable(_)) if last.is_some() => complain(&error),
+                Err(error @ CliError::Unreachable(_)) if seen.last.is_some() => complain(&error),
                 Err(CliError::Problem(problem)) if problem.status == 503 => complain(&problem.detail),
                 Err(error) => return Err(error),
             }
@@ -107,32 +131,25 @@ impl EventsArgs {
         }
     }
 
-    fn path(&self, last: Option<&str>) -> String {
-        let edge = self.edge.as_ref().map(|edge| format!("edge={edge}"));
-        let after = last.map(|id| format!("after={id}"));
-        let query: Vec<_> = edge.into_iter().chain(after).collect();
-        if query.is_empty() { PATH.to_owned() } else { format!("{PATH}?{}", query.join("&")) }
-    }
-
-    async fn read(&self, mut body: Incoming, last: &mut Option<String>) -> Result<Ended, CliError> {
+    async fn read(&self, mut body: Incoming, seen: &mut Seen) -> Result<Ended, CliError> {
         let mut parser = Parser::default();
         while let Ok(Some(Ok(frame))) = timeout(SILENCE, body.frame()).await {
             let Some(bytes) = frame.data_ref() else { continue };
             for message in parser.push(bytes) {
-                if self.take(&message, last.is_some())? {
+                if self.take(&message, seen)? {
                     return Ok(Ended::AsWanted);
                 }
-                *last = message.id.or(last.take());
+                seen.last = message.id.or(seen.last.take());
             }
         }
         Ok(Ended::Broken)
     }
 
     /// Prints the event; `true` if it is the one that was waited for.
-    fn take(&self, message: &Message, again: bool) -> Result<bool, CliError> {
+    fn take(&self, message: &Message, seen: &mut Seen) -> Result<bool, CliError> {
         if message.event == RESYNC {
             // What happened before the first connection was not asked for.
-            if again {
+            if seen.last.is_some() {
                 complain(&"some events were missed: the gateway does not remember that far back");
             }
             return Ok(false);
@@ -140,6 +157,7 @@ impl EventsArgs {
         let event: Event = serde_json::from_str(&message.data).map_err(|error| {
             CliError::failed("an event makes no sense; is the gateway of another version?", error)
         })?;
+        seen.follow(&event);
         match self.how.output {
             Format::Table => print_text(&line(&event))?,
             // As it came, so that what this program does not know is not lost.
@@ -206,6 +224,24 @@ mod tests {
                 serde_json::from_value(fields).unwrap_or_else(|error| panic!("{name}: {error}"));
             assert_eq!(event.kind(), name);
         }
+    }
+
+    #[test]
+    fn an_edge_that_is_renamed_is_asked_for_by_its_new_name() {
+        let mut seen = Seen { edge: Some("shop".parse().expect("a label")), last: None };
+        assert_eq!(seen.path(), "/api/v1/events?edge=shop");
+        let renamed = Event {
+            at: "2026-11-09T08:00:00Z".into(),
+            edge: "mall".parse().expect("a label"),
+            endpoint_id: shared::id::EndpointId::random(),
+            what: EdgeEvent::Changed { name_before: "shop".parse().expect("a label") },
+        };
+        seen.follow(&renamed);
+        seen.last = Some("7-1".into());
+        assert_eq!(seen.path(), "/api/v1/events?edge=mall&after=7-1");
+        let mut every = Seen { edge: None, last: None };
+        every.follow(&renamed);
+        assert_eq!(every.path(), "/api/v1/events");
     }
 
     #[test]

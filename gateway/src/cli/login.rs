@@ -74,8 +74,7 @@ impl LoginArgs {
     /// Trusts the gateway, asks for what is missing, and keeps the token.
     pub async fn run(self) -> Result<(), CliError> {
         let target = Target::parse(&completed(&self.url))?;
-        let mut saved = Saved::load()?;
-        let known = saved.at(&target.url()).and_then(|login| login.tls_fingerprint);
+        let known = Saved::load()?.at(&target.url()).and_then(|login| login.tls_fingerprint);
         let fingerprint = trusted(&target, &self.trust, known).await?;
         let client = self.trust.client(target.clone(), fingerprint.as_slice(), None)?;
         let name = match self.user {
@@ -96,6 +95,8 @@ impl LoginArgs {
             expires_at: made.listed.expires_at.clone(),
             tls_fingerprint: fingerprint,
         };
+        // Read anew: typing a password takes long enough for another login to be made beside this one.
+        let mut saved = Saved::load()?;
         saved.add(target.url(), login);
         saved.store()?;
         if self.output == Format::Table {
@@ -162,7 +163,7 @@ async fn trusted(
 impl LogoutArgs {
     /// Revokes the token and forgets it.
     pub async fn run(self) -> Result<(), CliError> {
-        let mut saved = Saved::load()?;
+        let saved = Saved::load()?;
         let url = match &self.url {
             Some(url) => Target::parse(&completed(url))?.url(),
             None => saved.current().map(str::to_owned).ok_or_else(not_logged_in)?,
@@ -174,6 +175,7 @@ impl LogoutArgs {
             Ok(client) => revoke(&client, &login).await,
             Err(error) => Err(error),
         };
+        let mut saved = Saved::load()?;
         saved.remove(&url);
         saved.store()?;
         if let Err(error) = revoked {

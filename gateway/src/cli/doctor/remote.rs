@@ -155,10 +155,10 @@ async fn health(client: &Client, report: &mut Report) -> bool {
         let (name, reason) = (format!("part {part}"), state.reason.unwrap_or_else(|| "not ready".to_owned()));
         report.add(match (state.status, part.as_str()) {
             (HealthStatus::Ok, _) => Check::ok(name, "ready"),
-            (HealthStatus::Unavailable, "store") => Check::fail(
+            (HealthStatus::Unavailable, "store" | "audit") => Check::fail(
                 name,
                 reason,
-                "look at the disk of the gateway: full, read-only or broken; then restart the gateway",
+                "look at the disk of the gateway: full, read-only or broken; it goes on by itself once it can write again",
             ),
             (HealthStatus::Unavailable, _) => Check::fail(name, reason, "see the gateway's log; restart it"),
         });
