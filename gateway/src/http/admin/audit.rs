@@ -86,9 +86,14 @@ pub(super) async fn list(
 
 /// A page of the log, read on a thread for blocking work.
 pub(in crate::http) async fn read(state: &ApiState, asked: Asked) -> Result<AuditPage> {
-    let _place = PAGE_PLACES.acquire().await.expect("nobody closes this semaphore");
+    let place = PAGE_PLACES.acquire().await.expect("nobody closes this semaphore");
     let view = state.audit.view();
-    let read = spawn_blocking(move || page(&view, &asked)).await;
+    // The thread goes on after a client that went away, and so does its place.
+    let read = spawn_blocking(move || {
+        let _place = place;
+        page(&view, &asked)
+    });
+    let read = read.await;
     read.map_err(Problem::internal)?.map_err(Problem::internal)
 }
 
