@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use serde_json::Value;
 use shared::fingerprint::TlsFingerprint;
 use tempfile::TempDir;
@@ -26,9 +26,15 @@ pub struct GatewayOptions {
     args: Vec<String>,
     envs: Vec<(String, String)>,
     address: Option<IpAddr>,
+    fillable: bool,
 }
 
 impl GatewayOptions {
+    /// On a disk that [`Gateway::fill_disk`] fills.
+    pub fn on_a_disk_to_fill(self) -> Self {
+        Self { fillable: true, ..self }
+    }
+
     /// With these additional arguments.
     pub fn args(mut self, args: &[&str]) -> Self {
         self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
@@ -89,7 +95,14 @@ pub struct Gateway {
 }
 
 fn spawn(options: &GatewayOptions, directory: &Path, api: SocketAddr, ssh: SocketAddr, log: &Log) -> Process {
-    let mut command = Command::new(binary("tidegate"));
+    let mut command = if options.fillable {
+        // Without the trap, the limit's signal would end the process; with it, writes fail as on a full disk.
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(binary("tidegate"));
+        command
+    } else {
+        Command::new(binary("tidegate"))
+    };
     command.args(["serve", "--json", "--log", "info,gateway=debug,shared=debug"]);
     command.arg("--data-dir").arg(directory.join("data"));
     command.arg("--bootstrap-token-file").arg(directory.join("token"));
@@ -173,6 +186,26 @@ impl Gateway {
     /// `kill -9`.
     pub fn kill(&mut self) {
         self.process.kill();
+    }
+
+    /// From now on it can write nothing more to any file, until [`Gateway::free_disk`].
+    ///
+    /// # Panics
+    /// If it was not started [`GatewayOptions::on_a_disk_to_fill`].
+    pub fn fill_disk(&self) {
+        assert!(self.options.fillable, "the limit's signal would end it");
+        self.limit_files(Some(0));
+    }
+
+    /// It can write again.
+    pub fn free_disk(&self) {
+        self.limit_files(None);
+    }
+
+    fn limit_files(&self, current: Option<u64>) {
+        let pid = i32::try_from(self.process.pid()).ok().and_then(Pid::from_raw).expect("it runs");
+        let limit = Rlimit { current, maximum: None };
+        prlimit(Some(pid), Resource::Fsize, limit).expect("the process is ours");
     }
 
     /// SIGTERM, and waits for its end.

@@ -11,12 +11,13 @@ use futures_util::future::join_all;
 use hyper::Method;
 use serde_json::json;
 use shared::wire::admin::{
-    AuditActorKind, AuditOutcome, AuditPage, AuditRecord, AuditVerdict, AuditVia, CreateEdge, EdgeCreated,
+    AuditActorKind, AuditOutcome, AuditPage, AuditRecord, AuditVerdict, AuditVia, BULK_EDGES, CreateEdge,
+    EdgeCreated, MAX_BULK,
 };
 use tests::admin::Admin;
 use tests::fakes::http::Web;
 use tests::fakes::tcp::{Tcp, assert_echo};
-use tests::gateway::Gateway;
+use tests::gateway::{Gateway, GatewayOptions};
 use tests::process::{Ended, binary, run};
 use tests::site::{EDGE, Site};
 use tests::wait::{SOON, until};
@@ -309,4 +310,36 @@ async fn a_restored_gateway_goes_on_in_the_log_of_its_backup_and_says_so() {
     assert!(anchor.is_some(), "the new log follows a record of the old one: {verdict:?}");
     let after = records(&data);
     assert_eq!(after.first().map(|record| record.action.as_str()), Some("gateway.restore"));
+}
+
+#[tokio::test]
+async fn a_log_that_reaches_its_bound_forgets_its_oldest_records_and_proves_the_rest() {
+    /// A megabyte of records, and a half more.
+    const RECORDS: usize = 4000;
+    const BOUND: u64 = 1024 * 1024;
+    let mut gateway = GatewayOptions::default().args(&["--audit-max-mib", "1"]).start().await;
+    for batch in 0..RECORDS / MAX_BULK {
+        let names: Vec<_> = (0..MAX_BULK).map(|number| format!("b{batch}e{number}")).collect();
+        let made = gateway.admin.http.send_json(Method::POST, BULK_EDGES, &json!({ "names": names })).await;
+        made.expect("an answer").expect(200);
+    }
+    let verdict = until(SOON, "all of it is recorded", async || {
+        let verdict = verified(&gateway).await;
+        (verdict.head.seq > RECORDS as u64).then_some(verdict)
+    })
+    .await;
+    assert!(verdict.intact && verdict.damage_noted == 0, "{verdict:?}");
+    assert!(verdict.anchor.seq > 0, "something was dropped: {verdict:?}");
+    gateway.kill_and_resume().await;
+    let again = verified(&gateway).await;
+    assert!(again.intact && again.anchor.seq >= verdict.anchor.seq, "{again:?}");
+    assert!(gateway.stop().await.success());
+    let data = gateway.data();
+    let left = records(&data);
+    assert_eq!(left.first().map(|record| record.seq), Some(again.anchor.seq + 1));
+    assert!(left.len() > RECORDS / 4, "no more was dropped than had to be: {}", left.len());
+    let folder = std::fs::read_dir(data.join("audit")).expect("a gateway has a log");
+    let bytes: u64 = folder.map(|file| file.expect("readable").metadata().expect("readable").len()).sum();
+    assert!(bytes <= BOUND, "{bytes}");
+    verify_offline(&["--data-dir", text(&data)]).await.ok();
 }
