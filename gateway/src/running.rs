@@ -412,6 +412,6 @@ mod tests {
     #[test]
     fn connections_fit_into_the_open_files() {
         assert_eq!(max_connections(1_000_000), MAX_CONNECTIONS);
-        assert_eq!(max_connections(1024), 1024 / FILES_PER_CONNECTION);
+        assert_eq!(max_connections(1024), 1024 - LEAST_RESERVED);
     }
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::IntoResponse as _;
 use http::HeaderMap;
 use hyper::Request;
 use hyper::body::Incoming;
