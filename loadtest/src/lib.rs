@@ -8,7 +8,7 @@
 //! | [`report`] PURE | from samples to the report on the terminal and in JSON |
 //! | [`pattern`], [`service`] | the bytes that are sent, and the service behind the tunnel that checks them |
 //! | [`process`], [`machine`] | child processes and the CPU time they used; what machine this is |
-//! | [`admin`], [`site`], [`openssh`], [`bench`](mod@bench) | a gateway with an agent, the same in stock OpenSSH, and both at once |
+//! | [`gateway`], [`admin`], [`site`], [`openssh`], [`bench`](mod@bench) | a gateway, a gateway with an agent, the same in stock OpenSSH, and both at once |
 //! | [`stream`] | one connection through a way |
 //! | [`throughput`], [`latency`] | the two measurements |
 //! | [`agents`] | thousands of simulated agents: engine, schedule, and what is measured |
@@ -21,6 +21,7 @@
 pub mod admin;
 pub mod agents;
 pub mod bench;
+pub mod gateway;
 pub mod latency;
 pub mod machine;
 pub mod openssh;

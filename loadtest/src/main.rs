@@ -2,36 +2,125 @@
 
 use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Parser as _;
+use loadtest::agents::result::{AgentsReport, AgentsRun, Second};
+use loadtest::agents::run::Progress;
 use loadtest::bench::Bench;
 use loadtest::machine::Circumstances;
 use loadtest::options::{Measurement, Options, Run};
 use loadtest::plan::{self, Bulk, Requests, Way};
 use loadtest::report::{self, Placed, Report, Row};
 use loadtest::units::MIB;
-use loadtest::{latency, throughput};
+use loadtest::{agents, latency, throughput};
 use serde::Serialize;
 use tokio::signal::ctrl_c;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let measurement = Options::parse().measurement;
+    if let Measurement::Agents { agents, json } = measurement {
+        return end(run_agents(&agents, json).await);
+    }
     // Leaving by this select drops the run, and with it every child process.
     let result = tokio::select! {
         result = run(measurement) => result,
         _ = interrupted() => Err(anyhow!("interrupted; nothing is left running")),
     };
+    end(result)
+}
+
+fn end(result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&format!("tidegate-loadtest: {error:#}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Simulated agents. The first Ctrl-C ends them with a report, the second one without.
+async fn run_agents(options: &agents::options::Options, json: Option<PathBuf>) -> Result<()> {
+    let interrupt = CancellationToken::new();
+    let measuring = agents::measure(options, &interrupt, Arc::new(Line));
+    tokio::pin!(measuring);
+    let report = tokio::select! {
+        report = &mut measuring => report,
+        _ = interrupted() => {
+            interrupt.cancel();
+            progress("");
+            complain("ending early; once more to end at once");
+            tokio::select! {
+                report = &mut measuring => report,
+                _ = interrupted() => Err(anyhow!("interrupted; nothing is left running")),
+            }
+        }
+    }?;
+    progress("");
+    if let Some(path) = json {
+        let json = serde_json::to_vec_pretty(&report).context("can't write JSON")?;
+        fs::write(&path, json).with_context(|| format!("can't write {}", path.display()))?;
+    }
+    writeln!(io::stdout(), "{}", agents_text(&report)?).context("can't write to standard output")?;
+    let failed: u64 = report.runs.iter().map(failures).sum();
+    if failed == 0 { Ok(()) } else { bail!("{failed} failures, see the report") }
+}
+
+/// What must not happen: all of it, unless agents or the gateway were made to go away.
+fn failures(run: &AgentsRun) -> u64 {
+    let check_ins = if run.churn.is_some() { 0 } else { run.check_ins.failed };
+    let wakes = run.wake.as_ref().map_or(0, |wake| wake.failed);
+    let tunnels = run.tunnels.as_ref().map_or(0, |tunnels| {
+        tunnels.failed + tunnels.lost + tunnels.traffic.as_ref().map_or(0, |traffic| traffic.failed)
+    });
+    check_ins + wakes + tunnels
+}
+
+/// The report without its series and distributions.
+fn agents_text(report: &AgentsReport) -> Result<String> {
+    let mut short = serde_json::to_value(report).context("can't write JSON")?;
+    shorten(&mut short);
+    serde_json::to_string_pretty(&short).context("can't write JSON")
+}
+
+fn shorten(value: &mut serde_json::Value) {
+    if let Some(fields) = value.as_object_mut() {
+        fields.retain(|name, _| name != "series" && name != "buckets");
+        fields.values_mut().for_each(shorten);
+    } else if let Some(items) = value.as_array_mut() {
+        items.iter_mut().for_each(shorten);
+    }
+}
+
+/// How far simulated agents are, on a terminal.
+struct Line;
+
+impl Progress for Line {
+    fn step(&self, text: &str) {
+        if io::stderr().is_terminal() { progress(text) } else { complain(text) }
+    }
+
+    fn second(&self, measured: Option<Duration>, second: &Second) {
+        let so_far = measured.map_or_else(|| "before".to_owned(), |time| format!("{} s", time.as_secs()));
+        progress(&format!(
+            "{so_far}: {} connected, {} tunnels, {} answered/s, {} failed/s, p99 {:.1} ms, CPU {:.0} %, {} MiB",
+            second.connected,
+            second.tunnels,
+            second.answered,
+            second.failed,
+            second.p99_us.unwrap_or(0) as f64 / 1000.0,
+            second.cpu_percent.unwrap_or(0.0),
+            second.rss_kib.unwrap_or(0) / 1024,
+        ));
     }
 }
 
@@ -46,6 +135,7 @@ async fn interrupted() -> io::Result<()> {
 
 async fn run(measurement: Measurement) -> Result<()> {
     match measurement {
+        Measurement::Agents { .. } => bail!("simulated agents have a run of their own"),
         Measurement::Throughput { bytes, run } => {
             let (circumstances, bench) = start(&run).await?;
             let measure = async |case: Bulk, way| throughput::measure(&bench, way, case, bytes).await;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Parser, Subcommand};
 
+use crate::agents;
 use crate::site::Programs;
 use crate::units;
 
@@ -41,6 +42,18 @@ pub enum Measurement {
         /// How to run.
         #[command(flatten)]
         run: Run,
+    },
+    /// Thousands of simulated agents: what a check-in costs, how fast a site wakes, how many tunnels hold
+    ///
+    /// Enrols the edges through the admin API and plays their agents: TLS with pins, binding, check-ins at scheduled times,
+    /// real SSH tunnels, streams with traffic. Ctrl-C ends it with a report of what was measured.
+    Agents {
+        /// What agents do.
+        #[command(flatten)]
+        agents: Box<agents::options::Options>,
+        /// Write the report to this file as JSON too
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
     },
 }
 

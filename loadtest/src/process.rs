@@ -6,12 +6,12 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 /// Longest wait for a program to be up, or for an agent to open its tunnel: a second or two on an idle machine.
 pub const START: Duration = Duration::from_secs(60);
@@ -22,6 +22,32 @@ const QUOTED_LINES: usize = 20;
 /// Clock ticks a second in /proc/PID/stat. The kernel calls it `USER_HZ` and keeps it at 100 for programs on every
 /// architecture that these programs run on.
 const TICKS: f64 = 100.0;
+
+/// A proxy of this machine's own would come between the programs and the loopback interface.
+const PROXIES: [&str; 8] = [
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+];
+
+/// A command without settings from this process's environment.
+pub fn program(path: &Path) -> Command {
+    let mut command = Command::new(path);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("TIDEGATE_") {
+            command.env_remove(name);
+        }
+    }
+    for name in PROXIES {
+        command.env_remove(name);
+    }
+    command
+}
 
 /// A running child.
 #[derive(Debug)]
@@ -70,6 +96,23 @@ impl Process {
         }
     }
 
+    /// Asks it to end (SIGTERM), and waits until it has.
+    ///
+    /// # Errors
+    /// If it is still there after `within`; with its last words.
+    pub async fn terminate(&mut self, within: Duration) -> Result<()> {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no process id")?;
+        kill_process(id, Signal::TERM).with_context(|| format!("can't end {}", self.name))?;
+        let begun = Instant::now();
+        while self.child.try_wait()?.is_none() {
+            if begun.elapsed() > within {
+                bail!("{} did not end within {within:?}:\n{}", self.name, self.last_words());
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(())
+    }
+
     /// The end of what it printed.
     pub fn last_words(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
@@ -101,12 +144,39 @@ pub fn cpu_time(roots: &[u32]) -> Duration {
     Duration::from_secs_f64(ticks(&all, roots) as f64 / TICKS)
 }
 
+/// What one process has used until now, without its children. `None` where it is gone.
+pub fn usage(id: u32) -> Option<Usage> {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+    Some(Usage {
+        cpu: Duration::from_secs_f64(Stat::parse(&stat)?.own_ticks as f64 / TICKS),
+        rss_kib: resident(&status)?,
+    })
+}
+
+/// What a process has used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time, user and kernel, exact to 10 ms.
+    pub cpu: Duration,
+    /// Resident memory now.
+    pub rss_kib: u64,
+}
+
+/// `VmRSS` of /proc/PID/status (proc_pid_status(5)).
+fn resident(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
+}
+
 /// What /proc/PID/stat says of a process (proc_pid_stat(5)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stat {
     id: u32,
     parent: u32,
-    /// Its own time in user and kernel mode, and that of its children that ended and were waited for.
+    /// Its own time in user and kernel mode.
+    own_ticks: u64,
+    /// That, and the time of its children that ended and were waited for.
     ticks: u64,
 }
 
@@ -118,8 +188,9 @@ impl Stat {
         let fields: Vec<&str> = tail.split_whitespace().collect();
         // After the name come the state, field 3, and the parent, field 4; times are fields 14 to 17.
         let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
-        let ticks = field(14)? + field(15)? + field(16)? + field(17)?;
-        Some(Self { id, parent: u32::try_from(field(4)?).ok()?, ticks })
+        let own_ticks = field(14)? + field(15)?;
+        let ticks = own_ticks + field(16)? + field(17)?;
+        Some(Self { id, parent: u32::try_from(field(4)?).ok()?, own_ticks, ticks })
     }
 }
 
@@ -146,7 +217,7 @@ mod tests {
     #[test]
     fn stat_is_read_whatever_the_program_is_called() {
         let text = "42 (a ) b (c) S 7 42 42 0 -1 4194304 1 2 3 4 10 20 30 40 20 0 1 0 5 6 7";
-        assert_eq!(Stat::parse(text), Some(Stat { id: 42, parent: 7, ticks: 100 }));
+        assert_eq!(Stat::parse(text), Some(Stat { id: 42, parent: 7, own_ticks: 30, ticks: 100 }));
         for bad in ["", "42", "42 (x)", "42 (x) S 7"] {
             assert_eq!(Stat::parse(bad), None, "{bad}");
         }
@@ -154,7 +225,7 @@ mod tests {
 
     #[test]
     fn time_of_descendants_counts_and_that_of_others_does_not() {
-        let stat = |id, parent, ticks| (id, Stat { id, parent, ticks });
+        let stat = |id, parent, ticks| (id, Stat { id, parent, own_ticks: 0, ticks });
         let all = HashMap::from([
             stat(1, 0, 1),
             stat(2, 1, 10),
@@ -167,6 +238,13 @@ mod tests {
         assert_eq!(ticks(&all, &[2]), 110);
         assert_eq!(ticks(&all, &[3, 4]), 1100);
         assert_eq!(ticks(&all, &[9]), 0);
+    }
+
+    #[test]
+    fn resident_memory_is_read_in_kib() {
+        assert_eq!(resident("Name:\tx\nVmRSS:\t    1234 kB\nThreads:\t1\n"), Some(1234));
+        assert_eq!(resident("Name:\tx\n"), None);
+        assert!(usage(std::process::id()).expect("it lives").rss_kib > 0);
     }
 
     #[test]

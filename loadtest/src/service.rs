@@ -7,8 +7,8 @@
 use std::io;
 use std::net::SocketAddr;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::pattern::Pattern;
@@ -91,7 +91,10 @@ impl Service {
             while let Ok((stream, _)) = listener.accept().await {
                 let pattern = pattern.clone();
                 // The client counts what fails, by what it gets or does not get.
-                tokio::spawn(async move { serve(stream, &pattern).await });
+                tokio::spawn(async move {
+                    stream.set_nodelay(true)?;
+                    serve(stream, &pattern).await
+                });
             }
         });
         Ok(Self { address, accepting })
@@ -104,8 +107,11 @@ impl Drop for Service {
     }
 }
 
-async fn serve(mut stream: TcpStream, pattern: &Pattern) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+/// One connection, from its order to its end.
+///
+/// # Errors
+/// Those of the stream; `InvalidData` for an order that is none, and for bytes that are not those of the pattern.
+pub async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, pattern: &Pattern) -> io::Result<()> {
     let mut head = [0; ORDER];
     stream.read_exact(&mut head).await?;
     let order = Order::decode(head).ok_or(io::ErrorKind::InvalidData)?;
@@ -124,7 +130,7 @@ async fn serve(mut stream: TcpStream, pattern: &Pattern) -> io::Result<()> {
     stream.shutdown().await
 }
 
-async fn echo(stream: &mut TcpStream) -> io::Result<()> {
+async fn echo(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
     let mut buffer = [0; ECHO_BUFFER];
     loop {
         let count = stream.read(&mut buffer).await?;

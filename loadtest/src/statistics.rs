@@ -56,6 +56,19 @@ fn rank(count: usize, per_mille: usize) -> usize {
     (count * per_mille).div_ceil(1000).max(1) - 1
 }
 
+/// The slope of the straight line with the least squares through these points; `None` where all have the same x.
+pub fn slope(points: &[(f64, f64)]) -> Option<f64> {
+    let count = points.len() as f64;
+    let mean = |values: &dyn Fn(&(f64, f64)) -> f64| points.iter().map(values).sum::<f64>() / count;
+    let (mean_x, mean_y) = (mean(&|point| point.0), mean(&|point| point.1));
+    let (mut together, mut squares) = (0.0, 0.0);
+    for (x, y) in points {
+        together += (x - mean_x) * (y - mean_y);
+        squares += (x - mean_x) * (x - mean_x);
+    }
+    (squares > 0.0).then(|| together / squares)
+}
+
 fn microseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
@@ -70,6 +83,18 @@ mod tests {
         assert_eq!(spread(&[3.0, 1.0, 9.0]), Some(Spread { median: 3.0, lowest: 1.0, highest: 9.0 }));
         assert_eq!(spread(&[4.0, 1.0, 2.0, 9.0]).map(|spread| spread.median), Some(3.0));
         assert_eq!(spread(&[]), None);
+    }
+
+    #[test]
+    fn the_slope_is_that_of_the_line_with_the_least_squares() {
+        let near = |points: &[(f64, f64)], expected: f64| {
+            let slope = slope(points).expect("two places");
+            assert!((slope - expected).abs() < 1e-9, "{slope} {expected}");
+        };
+        near(&[(0.0, 5.0), (10.0, 25.0), (20.0, 45.0)], 2.0);
+        near(&[(0.0, 0.0), (1.0, 3.0), (2.0, 0.0)], 0.0);
+        assert_eq!(slope(&[(1.0, 1.0), (1.0, 2.0)]), None);
+        assert_eq!(slope(&[]), None);
     }
 
     #[test]

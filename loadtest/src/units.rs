@@ -49,6 +49,22 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Reads `50/s`, `2.5/s` or `150/m`, as a number for each second.
+///
+/// # Errors
+/// Says which forms there are.
+pub fn rate(text: &str) -> Result<f64, String> {
+    let wrong = || "give a rate such as 50/s, 2.5/s or 150/m, above 0 and up to 100,000/s".to_owned();
+    let (number, unit) = text.split_once('/').ok_or_else(wrong)?;
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    let rate = match unit {
+        "s" => number,
+        "m" => number / 60.0,
+        _ => return Err(wrong()),
+    };
+    if rate > 0.0 && rate <= 100_000.0 { Ok(rate) } else { Err(wrong()) }
+}
+
 fn split(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
 }
@@ -64,6 +80,16 @@ mod tests {
         }
         for bad in ["", "0", "KiB", "1MB", "1 MiB", "-1", "99999999999GiB"] {
             assert!(bytes(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn rates_are_read_for_a_second() {
+        for (text, expected) in [("50/s", 50.0), ("2.5/s", 2.5), ("150/m", 2.5)] {
+            assert_eq!(rate(text), Ok(expected), "{text}");
+        }
+        for bad in ["", "50", "/s", "0/s", "-1/s", "NaN/s", "inf/s", "5/h", "1000000/s"] {
+            assert!(rate(bad).is_err(), "{bad}");
         }
     }
 

@@ -1,0 +1,315 @@
+//! One simulated agent: it joins, asks when it is due, opens tunnels when it is offered one, and vanishes when it is told.
+//!
+//! It differs from a real one in what a load needs: it asks at its scheduled times, whatever became of the last question,
+//! where a real one backs off. Like a real one it asks once more on a new connection when the kept one turns out to be
+//! closed, says hello with the first question of a connection, and asks again at once after an answer that was held.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::StatusCode;
+use hyper::body::Bytes;
+use shared::wire::check_in::{
+    Answer, CheckIn, Hello, Identity, Need, Offer, PROTOCOL_VERSION, Service, ServiceKind, TunnelState,
+};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::connection::{Connection, Endpoint, Reply, Shown};
+use super::plan::{Plan, Vanishing};
+use super::result::FailureKind;
+use super::tally::{Answered, Gauge, Tally};
+use super::tunnel::{Ground, SERVICE, Tunnel};
+use super::wire::Ledger;
+
+/// Pause before a first question is tried again.
+const JOIN_AGAIN: Duration = Duration::from_secs(1);
+/// How long the connection of an agent that fell silent stays as it is, before its socket is given back.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// What all agents of a process share.
+#[derive(Debug)]
+pub struct Common {
+    /// Who is due when.
+    pub plan: Plan,
+    /// The begin of the run.
+    pub epoch: Instant,
+    /// Where they ask.
+    pub endpoint: Endpoint,
+    /// What their tunnels have in common.
+    pub ground: Arc<Ground>,
+    /// What happened so far.
+    pub tally: Tally,
+    /// Bounds how many join at a time.
+    pub door: Semaphore,
+    /// Connections come from addresses of 127.0.0.0/8.
+    pub spread_sources: bool,
+    /// A new connection for each question.
+    pub reconnect_each: bool,
+    /// Tunnels are to stay open until the end.
+    pub keep_tunnels: bool,
+    /// What connections cost that are closed.
+    pub ledger: Ledger,
+    /// Everybody goes home.
+    pub over: CancellationToken,
+}
+
+impl Common {
+    /// Time since the begin of the run.
+    pub fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    fn source(&self, number: u32) -> Option<IpAddr> {
+        self.spread_sources.then(|| self.plan.source(number).into())
+    }
+}
+
+/// One agent.
+#[derive(Debug)]
+pub struct Agent {
+    common: Arc<Common>,
+    number: u32,
+    identity: Identity,
+    shown: Shown,
+    connection: Option<(Connection, Gauge)>,
+    hello_wanted: bool,
+    /// How often it did something out of turn.
+    turns: u32,
+    /// Which start of the gateway answered it last.
+    generation: u32,
+}
+
+/// What an answer means.
+#[derive(Debug)]
+struct Heard {
+    held: bool,
+    offer: Option<Offer>,
+}
+
+impl Agent {
+    /// The `number`th agent.
+    pub fn new(common: Arc<Common>, number: u32, identity: Identity) -> Self {
+        let shown = Shown::from(&identity);
+        let (connection, hello_wanted, turns, generation) = (None, true, 0, 0);
+        Self { common, number, identity, shown, connection, hello_wanted, turns, generation }
+    }
+
+    /// Lives until the run is over. It vanishes when `vanish` says so.
+    pub async fn run(mut self, mut vanish: mpsc::Receiver<Vanishing>) {
+        let common = Arc::clone(&self.common);
+        let over = common.over.clone();
+        tokio::select! {
+            () = self.join() => {}
+            () = over.cancelled() => return,
+        }
+        let plan = common.plan;
+        let mut due = plan.due_after(self.number, common.now());
+        let mut returning = false;
+        loop {
+            tokio::select! {
+                () = over.cancelled() => break,
+                Some(way) = vanish.recv() => {
+                    self.leave(way);
+                    returning = true;
+                    continue;
+                }
+                () = sleep_until(common.epoch + due) => {}
+            }
+            if common.tally.window.is_over(due) {
+                over.cancelled().await;
+                return;
+            }
+            let question = common.tally.asks(due);
+            let asked = common.now();
+            let outcome = tokio::select! {
+                () = over.cancelled() => break,
+                Some(way) = vanish.recv() => Err(way),
+                heard = self.check_in(|| question.reconnected()) => Ok(heard),
+            };
+            let now = common.now();
+            due = match outcome {
+                // It left in the middle of a question, which is cut.
+                Err(way) => {
+                    drop(question);
+                    self.leave(way);
+                    returning = true;
+                    self.next(due, now)
+                }
+                Ok(Err(kind)) => {
+                    question.failed(kind);
+                    self.next(due, now)
+                }
+                Ok(Ok(heard)) => {
+                    let offer = heard.offer.is_some();
+                    question
+                        .answered(now, if heard.held { Answered::Held { offer } } else { Answered::AtOnce });
+                    let generation = common.tally.generation();
+                    if std::mem::replace(&mut self.generation, generation) != generation {
+                        common.tally.comes_back(now);
+                    }
+                    if std::mem::take(&mut returning) {
+                        common.tally.counts().returns.record(now.saturating_sub(asked));
+                    }
+                    if let Some(offer) = heard.offer {
+                        self.open_tunnel(offer);
+                    }
+                    if heard.held { now } else { self.next_in_turn(due) }
+                }
+            };
+        }
+        // What was due and could not be asked because an answer was late is cut as well.
+        if common.endpoint.hold().is_none() {
+            while due < common.now() && !common.tally.window.is_over(due) {
+                drop(common.tally.asks(due));
+                due += plan.interval();
+            }
+        }
+    }
+
+    /// The first question, until it is answered.
+    async fn join(&mut self) {
+        let common = Arc::clone(&self.common);
+        loop {
+            {
+                let _place = common.door.acquire().await.expect("the door is never closed");
+                let begun = common.now();
+                match self.check_in(|| {}).await {
+                    Ok(_) => {
+                        common.tally.joins(common.now().saturating_sub(begun));
+                        return;
+                    }
+                    Err(kind) => *common.tally.counts().first_failures.entry(kind).or_default() += 1,
+                }
+            }
+            sleep(JOIN_AGAIN).await;
+        }
+    }
+
+    fn next_in_turn(&self, due: Duration) -> Duration {
+        due + self.common.plan.interval()
+    }
+
+    /// When to ask after trouble. Held questions have no turns; there, agents that lost their gateway together spread.
+    fn next(&mut self, due: Duration, now: Duration) -> Duration {
+        if self.common.endpoint.hold().is_none() {
+            return self.next_in_turn(due);
+        }
+        self.turns += 1;
+        now + self.common.plan.jitter(self.number, self.turns)
+    }
+
+    /// One question, on a new connection if the kept one is closed or turns out to be.
+    async fn check_in(&mut self, reconnected: impl Fn()) -> Result<Heard, FailureKind> {
+        let kept = self.connection.take().filter(|(kept, _)| !kept.is_closed());
+        if let Some((mut kept, gauge)) = kept {
+            match self.ask(&mut kept).await {
+                Ok(reply) => return self.hear(kept, gauge, &reply),
+                Err(FailureKind::Broken) => {}
+                Err(kind) => return Err(kind),
+            }
+            reconnected();
+        }
+        self.hello_wanted = true;
+        let mut fresh = Connection::open(&self.common.endpoint, self.common.source(self.number)).await?;
+        let gauge = self.common.tally.connection();
+        let reply = self.ask(&mut fresh).await?;
+        self.hear(fresh, gauge, &reply)
+    }
+
+    async fn ask(&self, connection: &mut Connection) -> Result<Reply, FailureKind> {
+        connection.ask(&self.common.endpoint, &self.shown, self.body()).await
+    }
+
+    /// Nothing, or the hello.
+    fn body(&self) -> Bytes {
+        if !self.hello_wanted {
+            return Bytes::new();
+        }
+        let hello = Hello {
+            agent: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol: PROTOCOL_VERSION,
+            hostname: format!("host-{:05}", self.number),
+            services: vec![Service {
+                name: SERVICE.parse().expect("lower-case letters are a name"),
+                kind: ServiceKind::Tcp,
+                target: "the load harness".to_owned(),
+            }],
+            tunnel: TunnelState::Closed,
+        };
+        let check_in = CheckIn { hello: Some(hello), failed: None };
+        serde_json::to_vec(&check_in).expect("strings, numbers and lists have no failing serializer").into()
+    }
+
+    /// Understands the answer, and keeps the connection.
+    fn hear(&mut self, connection: Connection, gauge: Gauge, reply: &Reply) -> Result<Heard, FailureKind> {
+        let answer = understood(reply)?;
+        self.hello_wanted = answer.as_ref().is_some_and(|answer| answer.hello_wanted);
+        if self.common.reconnect_each {
+            self.common.ledger.close(connection.local);
+            connection.close();
+        } else {
+            self.connection = Some((connection, gauge));
+        }
+        let offer = answer.filter(|answer| answer.need == Need::Tunnel).and_then(|answer| answer.offer);
+        Ok(Heard { held: reply.held, offer })
+    }
+
+    fn open_tunnel(&self, offer: Offer) {
+        let common = Arc::clone(&self.common);
+        let (edge_id, source) = (self.identity.authorization.edge_id, common.source(self.number));
+        tokio::spawn(async move {
+            let begun = common.now();
+            let tunnel = match Tunnel::open(&common.ground, &offer, &edge_id, source).await {
+                Ok(tunnel) => tunnel,
+                Err(kind) => {
+                    *common.tally.counts().tunnel_failures.entry(kind).or_default() += 1;
+                    return;
+                }
+            };
+            let took = common.now().saturating_sub(begun);
+            common.tally.counts().tunnel_openings.record(took);
+            let open = common.tally.tunnel();
+            tunnel.live(&common.over).await;
+            drop(open);
+            if common.keep_tunnels && !common.over.is_cancelled() {
+                common.tally.counts().tunnels_lost += 1;
+            }
+        });
+    }
+
+    /// Leaves without a goodbye.
+    fn leave(&mut self, way: Vanishing) {
+        self.common.tally.counts().vanished += 1;
+        let Some((connection, _gauge)) = self.connection.take() else { return };
+        match way {
+            // Its socket is set to reset when it is closed, which is now.
+            Vanishing::Reset => drop(connection),
+            Vanishing::Silence => {
+                let over = self.common.over.clone();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = sleep(SILENCE) => {}
+                        () = over.cancelled() => {}
+                    }
+                    drop(connection);
+                });
+            }
+        }
+    }
+}
+
+/// The body of a 200, nothing of a 204, and what went wrong of all else.
+fn understood(reply: &Reply) -> Result<Option<Answer>, FailureKind> {
+    match reply.status {
+        StatusCode::NO_CONTENT => Ok(None),
+        StatusCode::OK => serde_json::from_slice(&reply.body).map(Some).map_err(|_| FailureKind::Nonsense),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(FailureKind::Refused),
+        StatusCode::CONFLICT => Err(FailureKind::Conflict),
+        StatusCode::TOO_MANY_REQUESTS => Err(FailureKind::TooMany),
+        status if status.is_server_error() => Err(FailureKind::Unavailable),
+        _ => Err(FailureKind::Nonsense),
+    }
+}

@@ -1,0 +1,120 @@
+//! A gateway that the harness starts, in a folder of its own and on free ports, and can start anew on the same ones.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+use shared::fingerprint::TlsFingerprint;
+use shared::secret::Secret;
+
+use crate::admin::Admin;
+use crate::process::{self, Process};
+
+/// Message of the gateway's log record with its addresses and keys.
+const READY: &str = "gateway is ready";
+/// Any free port.
+const FREE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+/// Longest wait for a gateway that was asked to end. It gives live streams 30 s.
+const END: Duration = Duration::from_secs(45);
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    program: PathBuf,
+    folder: PathBuf,
+    process: Process,
+    /// Where it serves its API.
+    pub api: SocketAddr,
+    /// Where it takes tunnels.
+    pub ssh: SocketAddr,
+    /// Fingerprint of its TLS key.
+    pub fingerprint: TlsFingerprint,
+    /// An admin of it.
+    pub admin: Admin,
+}
+
+/// How long a restart took.
+#[derive(Clone, Copy, Debug)]
+pub struct Restarted {
+    /// From SIGTERM to the end of the process.
+    pub down: Duration,
+    /// From the start of the new one until it was ready.
+    pub up: Duration,
+}
+
+impl Gateway {
+    /// Starts `program` with its data and logs in `folder`.
+    ///
+    /// # Errors
+    /// If it does not come up; with its last words.
+    pub async fn start(program: &Path, folder: &Path) -> Result<Self> {
+        let (process, ready) = start(program, folder, FREE, FREE).await?;
+        let address = |field: &str| -> Result<SocketAddr> {
+            ready[field]
+                .as_str()
+                .and_then(|text| text.parse().ok())
+                .with_context(|| format!("no {field} address"))
+        };
+        let fingerprint = ready["tls_fingerprint"].as_str().context("no TLS fingerprint")?.parse()?;
+        let token = fs::read_to_string(token_file(folder)).context("can't read the API token")?;
+        let (api, ssh) = (address("api")?, address("ssh")?);
+        let admin = Admin::plain(api, Secret::new(token.trim().to_owned()));
+        Ok(Self {
+            program: program.to_owned(),
+            folder: folder.to_owned(),
+            process,
+            api,
+            ssh,
+            fingerprint,
+            admin,
+        })
+    }
+
+    /// Asks it to end, and starts it anew on the same ports and data.
+    ///
+    /// # Errors
+    /// If it does not end, or does not come up again.
+    pub async fn restart(&mut self) -> Result<Restarted> {
+        let begun = Instant::now();
+        self.process.terminate(END).await?;
+        let down = begun.elapsed();
+        let begun = Instant::now();
+        (self.process, _) = start(&self.program, &self.folder, self.api, self.ssh).await?;
+        Ok(Restarted { down, up: begun.elapsed() })
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Where its API token is.
+    pub fn token_file(&self) -> PathBuf {
+        token_file(&self.folder)
+    }
+}
+
+fn token_file(folder: &Path) -> PathBuf {
+    folder.join("token")
+}
+
+async fn start(program: &Path, folder: &Path, api: SocketAddr, ssh: SocketAddr) -> Result<(Process, Value)> {
+    let mut command = process::program(program);
+    command.args(["serve", "--json", "--metrics-addr", "none"]);
+    command.args(["--api-addr", &api.to_string(), "--ssh-addr", &ssh.to_string()]);
+    command.arg("--data-dir").arg(folder.join("gateway"));
+    command.arg("--bootstrap-token-file").arg(token_file(folder));
+    // `Process` makes its log anew, so that the word of an earlier start is not taken for this one's.
+    let mut process = Process::start("tidegate serve", command, folder.join("gateway.log"))?;
+    let ready = process.printed("that it is ready", ready_record).await?;
+    Ok((process, ready))
+}
+
+fn ready_record(log: &str) -> Option<Value> {
+    log.lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .find(|record: &Value| record["message"] == READY)
+}
