@@ -61,7 +61,7 @@ pub async fn measure(
     let mut runs = vec![play(gateway, options, interrupt, Arc::clone(&progress)).await?];
     if let Some(file) = options.floor.as_deref().filter(|_| !interrupt.is_cancelled()) {
         progress.step("starting the floor server");
-        let floor = Server::floor(file).await?;
+        let floor = Server::floor(file, options).await?;
         runs.push(play(floor, options, interrupt, progress).await.context("against the floor server")?);
     }
     Ok(AgentsReport { circumstances, setup: options.setup(), runs })

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::body::Bytes;
+use shared::line::{self, Caller};
 use shared::wire::check_in::{
     Answer, CheckIn, Hello, Identity, Need, Offer, PROTOCOL_VERSION, Service, ServiceKind, TunnelState,
 };
@@ -17,7 +18,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{Connection, Endpoint, Reply, Shown};
+use super::connection::{Connection, Endpoint};
 use super::plan::{Plan, Vanishing};
 use super::result::FailureKind;
 use super::tally::{Answered, Gauge, Tally};
@@ -73,7 +74,7 @@ pub struct Agent {
     common: Arc<Common>,
     number: u32,
     identity: Identity,
-    shown: Shown,
+    caller: Caller,
     connection: Option<(Connection, Gauge)>,
     hello_wanted: bool,
     /// How often it did something out of turn.
@@ -82,7 +83,7 @@ pub struct Agent {
     generation: u32,
 }
 
-/// What an answer means.
+/// What an answer means for an agent.
 #[derive(Debug)]
 struct Heard {
     held: bool,
@@ -92,9 +93,9 @@ struct Heard {
 impl Agent {
     /// The `number`th agent.
     pub fn new(common: Arc<Common>, number: u32, identity: Identity) -> Self {
-        let shown = Shown::from(&identity);
+        let caller = common.endpoint.caller(&identity);
         let (connection, hello_wanted, turns, generation) = (None, true, 0, 0);
-        Self { common, number, identity, shown, connection, hello_wanted, turns, generation }
+        Self { common, number, identity, caller, connection, hello_wanted, turns, generation }
     }
 
     /// Lives until the run is over. It vanishes when `vanish` says so.
@@ -161,7 +162,7 @@ impl Agent {
             };
         }
         // What was due and could not be asked because an answer was late is cut as well.
-        if common.endpoint.hold().is_none() {
+        if !common.endpoint.holds() {
             while due < common.now() && !common.tally.window.is_over(due) {
                 drop(common.tally.asks(due));
                 due += plan.interval();
@@ -194,7 +195,7 @@ impl Agent {
 
     /// When to ask after trouble. Held questions have no turns; there, agents that lost their gateway together spread.
     fn next(&mut self, due: Duration, now: Duration) -> Duration {
-        if self.common.endpoint.hold().is_none() {
+        if !self.common.endpoint.holds() {
             return self.next_in_turn(due);
         }
         self.turns += 1;
@@ -219,14 +220,14 @@ impl Agent {
         self.hear(fresh, gauge, &reply)
     }
 
-    async fn ask(&self, connection: &mut Connection) -> Result<Reply, FailureKind> {
-        connection.ask(&self.common.endpoint, &self.shown, self.body()).await
+    async fn ask(&self, connection: &mut Connection) -> Result<line::Answer, FailureKind> {
+        connection.ask(&self.common.endpoint, &self.caller, self.report()).await
     }
 
-    /// Nothing, or the hello.
-    fn body(&self) -> Bytes {
+    /// The hello, where one is due.
+    fn report(&self) -> Option<Bytes> {
         if !self.hello_wanted {
-            return Bytes::new();
+            return None;
         }
         let hello = Hello {
             agent: env!("CARGO_PKG_VERSION").to_owned(),
@@ -240,21 +241,21 @@ impl Agent {
             tunnel: TunnelState::Closed,
         };
         let check_in = CheckIn { hello: Some(hello), failed: None };
-        serde_json::to_vec(&check_in).expect("strings, numbers and lists have no failing serializer").into()
+        let json = serde_json::to_vec(&check_in);
+        Some(json.expect("strings, numbers and lists have no failing serializer").into())
     }
 
     /// Understands the answer, and keeps the connection.
-    fn hear(&mut self, connection: Connection, gauge: Gauge, reply: &Reply) -> Result<Heard, FailureKind> {
+    fn hear(&mut self, connection: Connection, gauge: Gauge, reply: &line::Answer) -> Result<Heard, FailureKind> {
         let answer = understood(reply)?;
         self.hello_wanted = answer.as_ref().is_some_and(|answer| answer.hello_wanted);
         if self.common.reconnect_each {
             self.common.ledger.close(connection.local);
-            connection.close();
         } else {
             self.connection = Some((connection, gauge));
         }
         let offer = answer.filter(|answer| answer.need == Need::Tunnel).and_then(|answer| answer.offer);
-        Ok(Heard { held: reply.held, offer })
+        Ok(Heard { held: reply.was_held(), offer })
     }
 
     fn open_tunnel(&self, offer: Offer) {
@@ -302,7 +303,7 @@ impl Agent {
 }
 
 /// The body of a 200, nothing of a 204, and what went wrong of all else.
-fn understood(reply: &Reply) -> Result<Option<Answer>, FailureKind> {
+fn understood(reply: &line::Answer) -> Result<Option<Answer>, FailureKind> {
     match reply.status {
         StatusCode::NO_CONTENT => Ok(None),
         StatusCode::OK => serde_json::from_slice(&reply.body).map(Some).map_err(|_| FailureKind::Nonsense),

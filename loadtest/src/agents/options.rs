@@ -7,10 +7,11 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::{ArgGroup, Args};
 use shared::fingerprint::TlsFingerprint;
+use shared::line::Protocol;
 
 use super::limits::Needs;
 use super::plan::Plan;
-use super::result::{Protocol, Setup};
+use super::result::{Protocol as Spoken, Setup};
 use crate::units;
 
 /// Most agents of a run.
@@ -66,7 +67,7 @@ pub struct Options {
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub seed: u64,
     /// Play the same against the floor server afterwards: TLS, HTTP, a map look-up and nothing else
-    /// [default program: examples/floor beside this one]
+    /// [default program: examples/check-in-floor beside this one]
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["hold", "wake", "tunnels", "churn"])]
     pub floor: Option<PathBuf>,
     /// A gateway that runs already, instead of one that is started here: address of its API, over TLS
@@ -139,7 +140,7 @@ impl Options {
             idle_edges: self.idle_edges,
             interval_ms: u64::try_from(self.interval.as_millis()).unwrap_or(u64::MAX),
             duration_s: self.duration.as_secs_f64(),
-            protocol: self.protocol(),
+            protocol: if self.http1 { Spoken::Http1 } else { Spoken::Http2 },
             hold_s: self.hold,
             reconnect_each: self.reconnect_each,
             wakes_per_s: self.wake,

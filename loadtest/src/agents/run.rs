@@ -208,7 +208,8 @@ type Leave = Vec<mpsc::Sender<Vanishing>>;
 impl Stage {
     fn set(server: &Server, options: &Options, crowd: &Crowd) -> Result<Self> {
         let abrupt = options.churn.is_some();
-        let endpoint = Endpoint::new(server.api, &crowd.pins, options.protocol(), options.hold, abrupt)?;
+        let hold = options.hold.map(|seconds| Duration::from_secs(seconds.into()));
+        let endpoint = Endpoint::new(server.api, &crowd.pins, options.protocol(), hold, abrupt)?;
         let pattern = Pattern::new(options.seed);
         let common = Common {
             plan: options.plan(),
@@ -281,7 +282,7 @@ impl Stage {
 
     /// Waits for the answers that are still due. Held questions have none due, and who pressed Ctrl-C waits for nothing.
     async fn settle(&self, interrupted: bool) {
-        if interrupted || self.common.endpoint.hold().is_some() {
+        if interrupted || self.common.endpoint.holds() {
             return;
         }
         let under_way = || {

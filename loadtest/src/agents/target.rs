@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use fixtures::seeded::Seeded;
-use serde_json::Value;
 use shared::fingerprint::{HostKeyFingerprint, TlsFingerprint};
 use shared::id::{EdgeId, EdgeName};
 use shared::join_token::JoinToken;
 use shared::secret::Secret;
+use shared::tls;
 use shared::wire::admin::{Enrolled, Settings};
 use shared::wire::check_in::{Authorization, Identity};
 use tempfile::TempDir;
@@ -27,8 +27,8 @@ use crate::process::{self, Process};
 
 /// Idle time of the agents' edges: no tunnel is to close by itself in a measurement.
 const IDLE_TIMEOUT_S: u32 = 604_800;
-/// Message of the floor server's line with its address and key.
-const FLOOR_READY: &str = "floor is ready";
+/// What the floor server's line with its address begins with.
+const LISTENING: &str = "listening on ";
 
 /// Something that answers check-ins.
 #[derive(Debug)]
@@ -107,29 +107,29 @@ impl Server {
         })
     }
 
-    /// The floor server.
+    /// The floor server, which knows the agents of `options`.
     ///
     /// # Errors
     /// If it does not come up.
-    pub async fn floor(file: &Path) -> Result<Self> {
+    pub async fn floor(file: &Path, options: &Options) -> Result<Self> {
         let given = (!file.as_os_str().is_empty()).then_some(file);
-        let program = beside(given, "examples/floor")?;
+        let program = beside(given, "examples/check-in-floor")?;
         let folder = folder()?;
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).context("no certificate")?;
+        let files = ["cert", "key", "edges"].map(|name| folder.path().join(name));
+        let known: Vec<String> = strangers(options).map(|identity| identity.authorization.expose()).collect();
+        let contents = [made.cert.pem(), made.signing_key.serialize_pem(), known.join("\n")];
         let mut command = process::program(&program);
-        command.args(["--api-addr", "127.0.0.1:0"]);
+        command.args(["--listen", "127.0.0.1:0"]);
+        for ((flag, file), content) in ["--cert", "--key", "--edges"].into_iter().zip(&files).zip(contents) {
+            fs::write(file, content).with_context(|| format!("can't write {}", file.display()))?;
+            command.arg(flag).arg(file);
+        }
         let mut process = Process::start("the floor server", command, folder.path().join("floor.log"))?;
-        let ready = process.printed("that it is ready", floor_ready).await?;
-        let api = ready["api"].as_str().and_then(|text| text.parse().ok()).context("no address")?;
-        let pin = ready["tls_fingerprint"].as_str().context("no TLS fingerprint")?.parse()?;
+        let api = process.printed("where it listens", listening).await?;
+        let pin = tls::fingerprint_of(made.cert.der()).context("no fingerprint")?;
         let watched = Some(Arc::new(Watched::new(process.id())));
-        Ok(Self {
-            kind: Target::Floor,
-            api,
-            watched,
-            admin: None,
-            running: Running::Floor(process, folder),
-            pin,
-        })
+        Ok(Self { kind: Target::Floor, api, watched, admin: None, running: Running::Floor(process, folder), pin })
     }
 
     /// Whether it is on this machine's loopback interface, where every address of 127.0.0.0/8 reaches it.
@@ -144,7 +144,7 @@ impl Server {
     pub async fn enrol(&self, options: &Options) -> Result<Crowd> {
         let seeded = Seeded::new(options.seed);
         let Some(admin) = &self.admin else {
-            let identities = (0..options.count).map(|number| seeded.identity(number.into())).collect();
+            let identities = strangers(options).collect();
             let (names, host_keys, took) = (Vec::new(), Vec::new(), Duration::ZERO);
             return Ok(Crowd { identities, names, host_keys, pins: vec![self.pin], took });
         };
@@ -216,8 +216,12 @@ fn beside(given: Option<&Path>, name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn floor_ready(log: &str) -> Option<Value> {
-    log.lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .find(|record: &Value| record["message"] == FLOOR_READY)
+fn listening(log: &str) -> Option<SocketAddr> {
+    log.lines().find_map(|line| line.strip_prefix(LISTENING)?.parse().ok())
+}
+
+/// Agents that no gateway has enrolled.
+fn strangers(options: &Options) -> impl Iterator<Item = Identity> {
+    let seeded = Seeded::new(options.seed);
+    (0..options.count).map(move |number| seeded.identity(number.into()))
 }
