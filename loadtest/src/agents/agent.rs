@@ -246,7 +246,12 @@ impl Agent {
     }
 
     /// Understands the answer, and keeps the connection.
-    fn hear(&mut self, connection: Connection, gauge: Gauge, reply: &line::Answer) -> Result<Heard, FailureKind> {
+    fn hear(
+        &mut self,
+        connection: Connection,
+        gauge: Gauge,
+        reply: &line::Answer,
+    ) -> Result<Heard, FailureKind> {
         let answer = understood(reply)?;
         self.hello_wanted = answer.as_ref().is_some_and(|answer| answer.hello_wanted);
         if self.common.reconnect_each {

@@ -129,7 +129,14 @@ impl Server {
         let api = process.printed("where it listens", listening).await?;
         let pin = tls::fingerprint_of(made.cert.der()).context("no fingerprint")?;
         let watched = Some(Arc::new(Watched::new(process.id())));
-        Ok(Self { kind: Target::Floor, api, watched, admin: None, running: Running::Floor(process, folder), pin })
+        Ok(Self {
+            kind: Target::Floor,
+            api,
+            watched,
+            admin: None,
+            running: Running::Floor(process, folder),
+            pin,
+        })
     }
 
     /// Whether it is on this machine's loopback interface, where every address of 127.0.0.0/8 reaches it.
