@@ -7,7 +7,7 @@
 //!
 //! | | [`Standing::pass`] | [`Standing::hold`] | [`Standing::hear`] | [`Standing::close`] |
 //! | --- | --- | --- | --- | --- |
-//! | closed | ask the registry | ask the registry | heard now | |
+//! | closed, or forgotten for good | ask the registry | ask the registry | heard now | |
 //! | open | heard now, nothing new | held | heard now | closed |
 //! | open, a question is held | ask the registry | held, in place of that one | heard now, in place of that one | closed, that one is woken |
 //!
@@ -25,15 +25,17 @@ use std::time::{Duration, Instant};
 const OPEN: u64 = 1;
 /// A question is held; together with [`OPEN`], or it has been woken and is about to end.
 const HELD: u64 = 2;
+/// The registry has no such instance any more, and never opens this again.
+const FORGOTTEN: u64 = 4;
 /// Where the milliseconds begin.
-const SHIFT: u32 = 2;
+const SHIFT: u32 = 3;
 
 /// What registry and connections share about one instance.
 #[derive(Debug)]
 pub struct Standing {
     /// What `word` counts from.
     origin: Instant,
-    /// [`OPEN`], [`HELD`], and above them when the instance was heard, in milliseconds since `origin`. While a question is
+    /// [`OPEN`], [`HELD`], [`FORGOTTEN`], and above them when the instance was heard, in milliseconds since `origin`. While a question is
     /// held, that is when it ends: a live agent has no reason to speak before.
     word: AtomicU64,
     /// Guards who is held. Taken to hold, to replace, to wake, for a few instructions; never by [`Self::pass`].
@@ -61,8 +63,13 @@ impl Standing {
 
     /// There may be something new: whoever is held is woken, whoever asks has to ask the registry.
     pub fn close(&self) {
-        let before = self.word.fetch_and(!OPEN, Ordering::AcqRel);
-        if before & (OPEN | HELD) == OPEN | HELD {
+        self.shut(0);
+    }
+
+    fn shut(&self, flag: u64) {
+        let shut = |word: u64| Some(word & !OPEN | flag);
+        let before = self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, shut);
+        if before.is_ok_and(|before| before & (OPEN | HELD) == OPEN | HELD) {
             let waker = self.seat().waker.take();
             wake(waker);
         }
@@ -114,8 +121,8 @@ impl Standing {
     /// Changes the word and takes the place of whoever is held.
     fn sit(&self, change: impl Fn(u64) -> Option<u64>) -> Option<u64> {
         let mut seat = self.seat();
-        // The flag is the registry's, which may close meanwhile.
-        let keep = |word: u64| change(word).map(|next| next & !OPEN | word & OPEN);
+        // These flags are the registry's, which may close meanwhile.
+        let keep = |word: u64| change(word).map(|next| next & !OPEN | word & (OPEN | FORGOTTEN));
         self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, keep).ok()?;
         seat.number += 1;
         let (number, replaced) = (seat.number, seat.waker.take());
@@ -166,7 +173,7 @@ impl std::ops::Deref for Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.0.close();
+        self.0.shut(FORGOTTEN);
     }
 }
 
@@ -183,6 +190,9 @@ pub struct Held {
 pub enum Ended {
     /// The registry may have something new.
     News,
+    /// The registry let go of the instance: its edge was dissociated or deleted, or another one took its place. A question
+    /// that was let in before is not to be put again: it would claim a key that was just freed from it.
+    Forgotten,
     /// The instance asked again.
     Replaced,
 }
@@ -195,8 +205,10 @@ impl Future for Held {
         if seat.number != self.number {
             return Poll::Ready(Ended::Replaced);
         }
-        if self.standing.word.load(Ordering::Acquire) & OPEN == 0 {
-            return Poll::Ready(Ended::News);
+        match self.standing.word.load(Ordering::Acquire) & (OPEN | FORGOTTEN) {
+            OPEN => {}
+            0 => return Poll::Ready(Ended::News),
+            _ => return Poll::Ready(Ended::Forgotten),
         }
         match &mut seat.waker {
             Some(waker) => waker.clone_from(context.waker()),
@@ -213,7 +225,7 @@ impl Held {
         if seat.number == self.number {
             seat.waker = None;
             let heard = self.standing.heard_at(now);
-            let ended = |word: u64| Some(heard.min(word >> SHIFT << SHIFT) | word & OPEN);
+            let ended = |word: u64| Some(heard.min(word >> SHIFT << SHIFT) | word & (OPEN | FORGOTTEN));
             // Nobody else changes what is above the flags while a question is held.
             let _ = self.standing.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, ended);
             // So that a second call finds nothing.

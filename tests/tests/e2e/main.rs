@@ -15,6 +15,7 @@ mod docker_clients;
 mod doctor;
 mod enrolment;
 mod herd;
+mod hold;
 mod idle;
 mod join;
 mod kills;

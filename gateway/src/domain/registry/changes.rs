@@ -195,10 +195,7 @@ impl Registry {
             }
         };
         let ticket = self.commit(pending, batch, out);
-        let edge = self.edges.get_mut(&endpoint).expect("it was there");
-        edge.busy = Some(ticket);
-        // Whoever asks from now on waits for it.
-        edge.instances.close();
+        self.edges.get_mut(&endpoint).expect("it was there").busy = Some(ticket);
         Ok(())
     }
 
@@ -410,6 +407,8 @@ impl Registry {
             self.by_stock_key.insert(key.fingerprint, record.endpoint);
         }
         edge.record = record;
+        // There may be another interval, or one instance too many.
+        edge.instances.close();
     }
 
     /// Nothing of the edge is left, in any index.

@@ -23,12 +23,15 @@ struct Bench {
     commits: VecDeque<(Ticket, Vec<Change>)>,
     check_ins: Vec<(Token, Result<Decision, CheckInRefusal>)>,
     changes: Vec<(Token, Result<(), AdminError>)>,
+    /// How the instances stood whose check-ins were accepted.
+    stands: Vec<Stands>,
     others: Vec<Command>,
     events: Vec<event::Event>,
 }
 
 mod enrolment;
 mod news;
+mod standing;
 
 impl Bench {
     fn new() -> Self {
@@ -41,6 +44,7 @@ impl Bench {
             commits: VecDeque::new(),
             check_ins: Vec::new(),
             changes: Vec::new(),
+            stands: Vec::new(),
             others: Vec::new(),
             events: Vec::new(),
         }
@@ -53,7 +57,11 @@ impl Bench {
             match command {
                 Command::Commit { ticket, batch } => self.commits.push_back((ticket, batch)),
                 Command::CheckIn { token, answer } => {
-                    self.check_ins.push((token, answer.map(|accepted| accepted.decision)));
+                    let decide = |Accepted { decision, stands }| {
+                        self.stands.push(stands);
+                        decision
+                    };
+                    self.check_ins.push((token, answer.map(decide)));
                 }
                 Command::Change { token, answer } => self.changes.push((token, answer)),
                 Command::Publish(event) => self.events.push(event),
@@ -206,6 +214,7 @@ impl Bench {
     }
 }
 
+#[derive(Clone)]
 struct Agent {
     edge_id: EdgeId,
     key: EdgeKey,

@@ -103,6 +103,19 @@ fn who_is_judged_silent_is_closed_and_who_is_held_is_not_silent() {
     assert!(registered.fell_silent(seconds(15), start + seconds(100)));
 }
 
+#[test]
+fn held_question_of_a_forgotten_instance_is_not_put_again() {
+    let (start, bell) = (Instant::now(), Arc::new(Bell::default()));
+    let (registered, shared) = open(start);
+    let mut held = shared.hold(start + seconds(50)).expect("nothing is new");
+    assert!(poll(&mut held, &bell).is_pending());
+    drop(registered);
+    assert_eq!(bell.0.load(Ordering::SeqCst), 1);
+    assert_eq!(poll(&mut held, &bell), Poll::Ready(Ended::Forgotten));
+    held.release(start + seconds(1));
+    assert!(shared.hold(start + seconds(50)).is_none());
+}
+
 /// What happens to a standing, one after the other.
 #[derive(Clone, Copy, Debug)]
 enum Step {

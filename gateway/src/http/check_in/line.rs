@@ -200,6 +200,7 @@ impl Line {
             drop(holding);
             match ended {
                 None | Some(Ended::Replaced) => return self.desk.nothing_new_so_far(),
+                Some(Ended::Forgotten) => return self.desk.nothing_new(),
                 Some(Ended::News) => {}
             }
             // Boxed, because it is rare and large, and the wait before it is long.
