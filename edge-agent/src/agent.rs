@@ -1,11 +1,10 @@
 //! The agent's driver: carries out what [`crate::lifecycle`] decides, and tells it what happens.
 //!
-//! One task owns the lifecycle. Check-ins, tunnels and snapshots are tasks beside it, which answer through queues; it
-//! never waits for any of them.
+//! One task owns the lifecycle. Check-ins, tunnels and snapshots are tasks beside it; it never waits for any of them.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use shared::dial::Dialer;
@@ -14,15 +13,19 @@ use shared::wire::check_in::{
     Authorization, FailedOffer, Hello, Identity, Offer, PROTOCOL_VERSION, TunnelState,
 };
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::client::{Client, ClientError, Endpoint, Pace};
+use crate::client::{Client, ClientError, Endpoint, Question};
 use crate::config::Config;
 use crate::exit::Exit;
-use crate::lifecycle::{Attempt, Command, Event, Lifecycle, Notice, Outcome, Roll, Sent, Start, TunnelEvent};
+use crate::lifecycle::{
+    Attempt, Command, Event, Lifecycle, Notice, Outcome, Pace, Roll, Sent, Start, TunnelEvent,
+};
 use crate::services::Service;
+use crate::slumber::Slumber;
 use crate::state::{State, StateError};
 use crate::status::Board;
 use crate::status::socket::Socket;
@@ -32,6 +35,8 @@ use crate::{page, snapshot};
 /// Events of tunnels that wait for the lifecycle. It takes each in microseconds; a tunnel that finds the queue full
 /// waits.
 const TUNNEL_EVENTS: usize = 256;
+/// How often it is looked whether the machine was asleep: as late a machine that woke may be noticed at its gateway.
+const LOOK_AT_THE_CLOCK: Duration = Duration::from_secs(5);
 
 /// Why the agent can't go on.
 #[derive(Debug, thiserror::Error)]
@@ -153,13 +158,6 @@ async fn ask_for_token(config: &Config, stop: &CancellationToken) -> Result<Opti
     }
 }
 
-/// What a check-in's task is given.
-struct Question {
-    hello: Hello,
-    failed: Option<FailedOffer>,
-    pace: Pace,
-}
-
 struct Agent {
     /// Where it is noted how the agent is.
     board: Board,
@@ -169,7 +167,9 @@ struct Agent {
     state: Arc<State>,
     site: Arc<Site>,
     hostname: String,
-    questions: mpsc::Sender<Question>,
+    /// The connection for check-ins. Whoever asks has it locked until there is an answer or the question is given up, so the
+    /// next one waits for that moment.
+    client: Arc<Mutex<Client>>,
     /// The last tunnel that was started; it may have ended.
     tunnel: Option<(Attempt, Tunnel)>,
     tunnel_events: mpsc::Sender<(Attempt, TunnelEvent)>,
@@ -184,38 +184,40 @@ struct Tried(Option<Bytes>, Sent);
 
 /// Where answers arrive.
 struct Inbox {
-    outcomes: mpsc::Receiver<Outcome>,
+    /// The question that is out. A newer one takes its place, and with it goes its answer.
+    question: Option<AbortOnDropHandle<Outcome>>,
     tunnel_events: mpsc::Receiver<(Attempt, TunnelEvent)>,
     snapshot_tried: mpsc::Receiver<Tried>,
 }
 
 impl Agent {
     fn new(board: Board, endpoint: Endpoint, state: Arc<State>, site: Site, start: Start) -> Self {
-        // One question and one snapshot at a time: the lifecycle sees to it.
-        let (questions, asked) = mpsc::channel(1);
+        // One snapshot at a time: the lifecycle sees to it.
         let (snapshot_tried, snapshots_tried) = mpsc::channel(1);
         let (tunnel_events, tunnel_happened) = mpsc::channel(TUNNEL_EVENTS);
-        let outcomes = spawn_client(Client::new(endpoint.clone()), asked);
         Self {
             board,
             lifecycle: Lifecycle::new(start, Instant::now(), roll()),
             started: Instant::now(),
+            client: Arc::new(Mutex::new(Client::new(endpoint.clone()))),
             endpoint,
             state,
             site: Arc::new(site),
             hostname: snapshot::host_name(),
-            questions,
             tunnel: None,
             tunnel_events,
             snapshot: None,
             snapshot_tried,
-            inbox: Inbox { outcomes, tunnel_events: tunnel_happened, snapshot_tried: snapshots_tried },
+            inbox: Inbox { question: None, tunnel_events: tunnel_happened, snapshot_tried: snapshots_tried },
         }
     }
 
     async fn run(mut self, stop: CancellationToken) {
         let mut commands = Vec::new();
         let mut stopped = false;
+        let mut slumber = Slumber::new(Instant::now(), SystemTime::now());
+        let mut look = tokio::time::interval(LOOK_AT_THE_CLOCK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let deadline = self.lifecycle.deadline();
             let tick = async {
@@ -229,12 +231,19 @@ impl Agent {
                     stopped = true;
                     Event::Stop
                 }
-                Some(outcome) = self.inbox.outcomes.recv() => Event::CheckedIn(outcome),
+                outcome = answered(&mut self.inbox.question) => Event::CheckedIn(outcome),
                 Some((attempt, event)) = self.inbox.tunnel_events.recv() => Event::Tunnel(attempt, event),
                 Some(Tried(snapshot, sent)) = self.inbox.snapshot_tried.recv() => {
                     self.snapshot = snapshot.filter(|_| sent != Sent::Stored);
                     Event::Snapshot(sent)
                 }
+                _ = look.tick() => match slumber.ended(Instant::now(), SystemTime::now()) {
+                    Some(missing) => {
+                        tracing::debug!(missing_s = missing.as_secs(), "this machine was asleep, or its clock was set");
+                        Event::Woke
+                    }
+                    None => continue,
+                },
                 () = tick => Event::Tick,
             };
             if let Event::CheckedIn(outcome) = &event {
@@ -242,10 +251,11 @@ impl Agent {
             }
             self.lifecycle.handle(event, Instant::now(), roll(), &mut commands);
             self.board.tunnel(self.lifecycle.tunnel_state(), SystemTime::now());
+            self.board.holding(self.lifecycle.holding());
             for command in commands.drain(..) {
                 match command {
-                    Command::CheckIn { tunnel, failed, eager } => {
-                        self.check_in(tunnel, failed, if eager { Pace::Eager } else { Pace::Usual });
+                    Command::CheckIn { tunnel, failed, pace, wait } => {
+                        self.check_in(tunnel, failed, pace, wait);
                     }
                     Command::OpenTunnel(attempt, offer) => self.open_tunnel(attempt, offer),
                     Command::ProbeTunnel(attempt) => self.request(attempt, Request::Probe),
@@ -263,7 +273,13 @@ impl Agent {
         }
     }
 
-    fn check_in(&self, tunnel: TunnelState, failed: Option<FailedOffer>, pace: Pace) {
+    fn check_in(
+        &mut self,
+        tunnel: TunnelState,
+        failed: Option<FailedOffer>,
+        pace: Pace,
+        wait: Option<Duration>,
+    ) {
         let hello = Hello {
             agent: env!("CARGO_PKG_VERSION").to_owned(),
             protocol: PROTOCOL_VERSION,
@@ -271,8 +287,9 @@ impl Agent {
             services: self.site.services.iter().map(Service::announced).collect(),
             tunnel,
         };
-        let asked = self.questions.try_send(Question { hello, failed, pace });
-        debug_assert!(asked.is_ok(), "the lifecycle asks one question at a time");
+        let (client, question) = (Arc::clone(&self.client), Question { hello, failed, pace, wait });
+        let asking = tokio::spawn(async move { client.lock().await.check_in(&question).await });
+        self.inbox.question = Some(AbortOnDropHandle::new(asking));
     }
 
     fn open_tunnel(&mut self, attempt: Attempt, offer: Offer) {
@@ -327,18 +344,13 @@ async fn deliver(endpoint: &Endpoint, gzip: Bytes) -> Tried {
     Tried(Some(gzip), sent)
 }
 
-/// The task that owns the connection for check-ins; it ends with the agent.
-fn spawn_client(mut client: Client, mut asked: mpsc::Receiver<Question>) -> mpsc::Receiver<Outcome> {
-    let (answered, outcomes) = mpsc::channel(1);
-    tokio::spawn(async move {
-        while let Some(Question { hello, failed, pace }) = asked.recv().await {
-            let outcome = client.check_in(hello, failed, pace).await;
-            if answered.send(outcome).await.is_err() {
-                return;
-            }
-        }
-    });
-    outcomes
+/// What became of the question that is out; waits for ever where there is none.
+async fn answered(question: &mut Option<AbortOnDropHandle<Outcome>>) -> Outcome {
+    let Some(asking) = question else { return std::future::pending().await };
+    let outcome = asking.await;
+    *question = None;
+    // It is given up only by whoever waits here, so it can but have panicked.
+    outcome.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
 fn roll() -> Roll {
@@ -358,6 +370,13 @@ fn log(notice: &Notice) {
             tracing::debug!(reason, "the gateway still can't be asked")
         }
         Notice::Reached => tracing::info!("the gateway answers again"),
+        Notice::Cut { reason } => tracing::debug!(reason, "a check-in was cut off; the next one follows"),
+        Notice::WayLimited(holding) => tracing::info!(
+            cut_after_s = holding.cut.map(|cut| cut.as_secs()),
+            held_s = holding.held.map(|held| held.as_secs()),
+            "something between agent and gateway cuts off check-ins that are held; they are held for less, or not at all"
+        ),
+        Notice::WayFree => tracing::info!("check-ins that are held are cut off no more"),
         Notice::TunnelOpened => tracing::info!("the tunnel is open"),
         Notice::TunnelFailed { reason, changed: true } => {
             tracing::warn!(reason, "the tunnel could not be opened")

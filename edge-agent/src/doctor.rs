@@ -115,7 +115,21 @@ fn running(status: Result<Status, AskError>) -> Check {
         }
         (Some(gateway), Some(Answer::Answered | Answer::Unreachable)) => {
             let ago = status.answered_s_ago.unwrap_or_default();
-            Check::ok(name, format!("it runs; {gateway} answered {ago} s ago"))
+            let way = match (status.held_s, status.cut_after_s) {
+                (Some(held), None) => {
+                    format!(", and holds check-ins for up to {held} s: it reaches this agent at once")
+                }
+                (Some(held), Some(cut)) => format!(
+                    ", and holds check-ins for up to {held} s, since something on the way cuts them off after {cut} s"
+                ),
+                (None, Some(cut)) => format!(
+                    "; it can't hold check-ins, which something on the way cuts off after {cut} s: it waits for the \
+                     next one, every {} s",
+                    status.interval_s
+                ),
+                (None, None) => format!("; check-ins come every {} s", status.interval_s),
+            };
+            Check::ok(name, format!("it runs; {gateway} answered {ago} s ago{way}"))
         }
     }
 }

@@ -11,6 +11,7 @@
 //! | [`services`] | what is exposed, and how it is dialled |
 //! | [`snapshot`] | what the site looks like |
 //! | [`agent`] | the driver: carries out what the lifecycle decides |
+//! | [`slumber`] | notices that the machine was asleep |
 //! | [`status`] | how the agent is, told over a socket in its data folder |
 //! | [`doctor`] | what is wrong with this set-up, and how to mend it |
 //! | [`show`] | the commands that print one of these |
@@ -25,6 +26,7 @@ pub mod lifecycle;
 pub mod page;
 pub mod services;
 pub mod show;
+pub mod slumber;
 pub mod snapshot;
 pub mod state;
 pub mod status;

@@ -6,10 +6,17 @@
 //!
 //! | answer | next check-in | said in the log |
 //! | --- | --- | --- |
+//! | 200, 204, held before | at once, on the same connection | |
 //! | 200, 204 | after the interval; after errors at a random moment of the next interval | when it follows errors |
+//! | none: cut off while it was held | some moment of the next 5 s, or of the interval if that is shorter | what is learned of it |
 //! | trouble (network, 429, 5xx) | eager: 1 s to 1.5 s after the last one began, or to 5 s | the first time in a row |
 //! | | else some moment of the next interval, then a back-off up to 60 s; or `retry-after` | |
 //! | refused (401, 403, 409, 426, wrong pin) | after 5 min; a second instance (409) after the interval | when it changes |
+//!
+//! While there is no tunnel and nothing is wrong, a check-in asks to be held ([`patience`] says for how long), so that a
+//! gateway that needs the agent reaches it at once. One that has a tunnel is reached, and comes at the interval: that shows
+//! soon that its network is another one. After trouble or a refusal an answer is wanted now. Nothing but an answer changes
+//! what a question that is held asks for, so it stays until it is answered, is cut off, or the machine was asleep.
 //!
 //! An agent is eager when somebody may be waiting for it: its tunnel was in use when it broke, or is in use while
 //! check-ins fail, or it could not use an offer. It stays so until the gateway answers, for ten minutes at most. While its
@@ -50,16 +57,23 @@ use shared::id::OfferId;
 use shared::wire::check_in::{FailedOffer, Offer, TunnelState};
 
 mod back_off;
+mod check_ins;
 mod delivery;
 mod messages;
+mod patience;
 #[cfg(test)]
 mod tests;
 
-use back_off::{MAX_RETRY_AFTER, REFUSED_RETRY, back_off, hurried_pace, spread_pace, wait_out};
+use back_off::{REFUSED_RETRY, back_off};
+use check_ins::{CheckIns, Eager};
 use delivery::Delivery;
 pub use messages::{
-    Attempt, Command, Event, Failure, Notice, Outcome, Refusal, RefusalKind, Roll, Sent, Start, TunnelEvent,
+    Attempt, Command, Event, Failure, Notice, Outcome, Pace, Refusal, RefusalKind, Roll, Sent, Start,
+    TunnelEvent,
 };
+pub use patience::BRIEF;
+pub use patience::Holding;
+use patience::Patience;
 
 /// Check-in interval until the gateway says another: its own default.
 const FIRST_INTERVAL: Duration = Duration::from_secs(5);
@@ -75,16 +89,15 @@ const SETTLED: Duration = Duration::from_secs(60);
 /// A tunnel whose last stream or hold is not older than this was in use. Holds come every minute, and a silent break is
 /// noticed 45 s after the last of them could arrive.
 const IN_USE: Duration = Duration::from_secs(120);
-/// How long an eager agent hurries on a silent network: cables, radio links and NATs are back by then, or for long not.
-const HURRY_TIME: Duration = Duration::from_secs(120);
-/// How long an agent stays eager. Most breaks are over by then, and hardly an operator waits for longer.
-const EAGER_TIME: Duration = Duration::from_secs(600);
 
 /// The agent's decisions. See the module's text.
 #[derive(Debug)]
 pub struct Lifecycle {
     interval: Duration,
     check_ins: CheckIns,
+    patience: Patience,
+    /// Questions in a row that followed an answer within [`PAUSE`] of the one before.
+    hasty: u32,
     /// Check-ins in a row that met trouble.
     troubles: u32,
     /// Somebody may be waiting for this agent's return.
@@ -101,28 +114,6 @@ pub struct Lifecycle {
     failed: Option<FailedOffer>,
     snapshot: Delivery,
     stopping: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Eager {
-    since: Instant,
-    /// At its last check-in the gateway's machine answered, and the gateway did not.
-    reached: bool,
-}
-
-#[derive(Debug)]
-enum CheckIns {
-    /// The next one's time.
-    Due(Instant),
-    /// One is on its way.
-    Running {
-        /// When it began.
-        since: Instant,
-        /// Its report, in case that it has to be repeated.
-        failed: Option<FailedOffer>,
-        /// When the next one is wanted at the latest, for something that happened meanwhile.
-        then: Option<Instant>,
-    },
 }
 
 #[derive(Debug)]
@@ -183,7 +174,9 @@ impl Lifecycle {
         };
         Self {
             interval: FIRST_INTERVAL,
-            check_ins: CheckIns::Due(first),
+            check_ins: CheckIns::Due { at: first, pace: Pace::Usual },
+            patience: Patience::new(),
+            hasty: 0,
             troubles: 0,
             eager: None,
             refused: None,
@@ -208,24 +201,25 @@ impl Lifecycle {
         }
     }
 
+    /// How the gateway holds its questions.
+    pub fn holding(&self) -> Holding {
+        self.patience.holding()
+    }
+
     /// When to send [`Event::Tick`] next; `None` while only an answer can bring anything on.
     pub fn deadline(&self) -> Option<Instant> {
-        let check_in = match self.check_ins {
-            CheckIns::Due(at) => (!self.stopping).then_some(at),
-            CheckIns::Running { .. } => None,
-        };
         let tunnel = match &self.tunnel {
             Tunnel::Closed | Tunnel::Connecting { .. } => None,
             Tunnel::Open(live) => live.idle_at(),
             Tunnel::Closing { until, .. } => Some(*until),
         };
-        [check_in, tunnel, self.snapshot.deadline()].into_iter().flatten().min()
+        [self.check_in_at(), tunnel, self.snapshot.deadline()].into_iter().flatten().min()
     }
 
     /// Takes in what happened at `now` and appends what to do to `out`.
     pub fn handle(&mut self, event: Event, now: Instant, roll: Roll, out: &mut Vec<Command>) {
         match event {
-            Event::Tick => self.tick(now, out),
+            Event::Tick => self.tick(now, roll, out),
             Event::CheckedIn(outcome) => self.checked_in(outcome, now, roll, out),
             Event::Tunnel(attempt, event) => self.tunnel_event(attempt, event, now, roll, out),
             Event::Snapshot(sent) => {
@@ -236,11 +230,12 @@ impl Lifecycle {
                     self.ask(live, now, out);
                 }
             }
+            Event::Woke => self.woke(now, roll, out),
             Event::Stop => self.stop(now, out),
         }
     }
 
-    fn tick(&mut self, now: Instant, out: &mut Vec<Command>) {
+    fn tick(&mut self, now: Instant, roll: Roll, out: &mut Vec<Command>) {
         self.snapshot.tick(now, out);
         match self.tunnel {
             Tunnel::Closed | Tunnel::Connecting { .. } => {}
@@ -262,87 +257,7 @@ impl Lifecycle {
             },
             Tunnel::Closing { .. } => {}
         }
-        match self.check_ins {
-            CheckIns::Due(at) if at <= now && !self.stopping => {
-                let failed = self.failed.take();
-                let eager = self.hurries(now);
-                out.push(Command::CheckIn { tunnel: self.tunnel_state(), failed: failed.clone(), eager });
-                self.check_ins = CheckIns::Running { since: now, failed, then: None };
-            }
-            CheckIns::Due(_) | CheckIns::Running { .. } => {}
-        }
-    }
-
-    fn checked_in(&mut self, outcome: Outcome, now: Instant, roll: Roll, out: &mut Vec<Command>) {
-        let CheckIns::Running { since, failed, then } = &mut self.check_ins else { return };
-        let (since, failed, then) = (*since, failed.take(), then.take());
-        match outcome {
-            Outcome::Answered { interval, offer, rerouted } => {
-                self.interval = interval.unwrap_or(self.interval);
-                let after_errors = self.troubles > 0 || self.refused.is_some();
-                self.troubles = 0;
-                self.eager = None;
-                self.refused = None;
-                let mut wait = self.interval;
-                if after_errors {
-                    out.push(Command::Tell(Notice::Reached));
-                    wait = roll.of(self.interval);
-                }
-                let due = then.map_or(now + wait, |then| then.min(now + wait));
-                self.check_ins = CheckIns::Due(due);
-                if let Tunnel::Open(live) = self.tunnel
-                    && (after_errors || rerouted)
-                {
-                    out.push(Command::ProbeTunnel(live.attempt));
-                }
-                if let Some(offer) = offer {
-                    self.offered(offer, out);
-                }
-            }
-            Outcome::Trouble { reason, retry_after, reached } => {
-                self.troubles = self.troubles.saturating_add(1);
-                out.push(Command::Tell(Notice::Trouble { reason, first: self.troubles == 1 }));
-                if let Tunnel::Open(live) = self.tunnel
-                    && live.in_use(now)
-                {
-                    self.be_eager(now);
-                }
-                if let Some(eager) = &mut self.eager {
-                    eager.reached = reached;
-                }
-                let again = if self.hurries(now) {
-                    (since + hurried_pace(roll)).max(now)
-                } else if self.is_eager(now) {
-                    (since + spread_pace(self.interval, roll)).max(now)
-                } else {
-                    now + wait_out(self.interval, self.troubles, roll)
-                };
-                let asked = retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
-                self.repeat(failed, again.max(now + asked + roll.of(asked / 10)));
-            }
-            Outcome::Refused(refusal) => {
-                let wait = match refusal.kind {
-                    // The other one may have been replaced by us: the gateway forgets it three intervals after its end.
-                    RefusalKind::SecondInstance => self.interval,
-                    RefusalKind::UnknownKey
-                    | RefusalKind::BoundToAnother
-                    | RefusalKind::Protocol
-                    | RefusalKind::TlsPin => REFUSED_RETRY,
-                };
-                self.eager = None;
-                if self.refused.as_ref() != Some(&refusal) {
-                    out.push(Command::Tell(Notice::Refused(refusal.clone())));
-                    self.refused = Some(refusal);
-                }
-                self.repeat(failed, now + wait + roll.of(wait / 10));
-            }
-        }
-    }
-
-    /// The check-in's report did not get through: the next one carries it, unless there is a newer one.
-    fn repeat(&mut self, failed: Option<FailedOffer>, due: Instant) {
-        self.failed = self.failed.take().or(failed);
-        self.check_ins = CheckIns::Due(due);
+        self.check_in_if_due(now, roll, out);
     }
 
     fn offered(&mut self, offer: Offer, out: &mut Vec<Command>) {
@@ -565,19 +480,6 @@ impl Lifecycle {
         }
     }
 
-    /// Somebody may be waiting. Told again in the same trouble, it does not begin anew.
-    fn be_eager(&mut self, now: Instant) {
-        self.eager.get_or_insert(Eager { since: now, reached: false });
-    }
-
-    fn is_eager(&self, now: Instant) -> bool {
-        self.eager.is_some_and(|eager| now < eager.since + EAGER_TIME)
-    }
-
-    fn hurries(&self, now: Instant) -> bool {
-        self.eager.is_some_and(|eager| now < eager.since + HURRY_TIME && !eager.reached)
-    }
-
     /// Something went wrong with a tunnel: check in at once the first time, and later the more often it happens.
     fn set_back(&mut self, lasting: bool, now: Instant, roll: Roll) {
         let wait = match self.setbacks {
@@ -591,19 +493,6 @@ impl Lifecycle {
             self.check_in_not_before(now + wait);
         } else {
             self.check_in_by(now + wait);
-        }
-    }
-
-    fn check_in_by(&mut self, at: Instant) {
-        match &mut self.check_ins {
-            CheckIns::Due(due) => *due = at.min(*due),
-            CheckIns::Running { then, .. } => *then = Some(then.map_or(at, |then| then.min(at))),
-        }
-    }
-
-    fn check_in_not_before(&mut self, at: Instant) {
-        if let CheckIns::Due(due) = &mut self.check_ins {
-            *due = at;
         }
     }
 

@@ -15,11 +15,11 @@ use shared::terminal::{Cell, Style, Text};
 use shared::wire::check_in::{Service, TunnelState};
 use shared::wire::rfc3339;
 
-use crate::lifecycle::{Notice, Outcome};
+use crate::lifecycle::{Holding, Notice, Outcome};
 
 /// An agent whose last answer is not older than three intervals and this is ready: a lost check-in or two, with their
-/// own time limits, are nothing to restart a container for.
-const READY_GRACE: Duration = Duration::from_secs(60);
+/// own time limits, are nothing to restart a container for. Those that are held take up to a minute each.
+const READY_GRACE: Duration = Duration::from_secs(150);
 /// Interval until the gateway says another.
 const FIRST_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -45,8 +45,14 @@ pub struct Status {
     /// The last check-in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check_in: Option<CheckIn>,
-    /// Seconds between check-ins.
+    /// Seconds between check-ins, unless the gateway holds them.
     pub interval_s: u64,
+    /// The gateway holds check-ins for up to so many seconds, so it reaches this agent at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_s: Option<u64>,
+    /// Something on the way cuts off check-ins that are held for longer than so many seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut_after_s: Option<u64>,
     /// The tunnel.
     pub tunnel: Tunnel,
     /// What it exposes.
@@ -103,6 +109,7 @@ struct Noted {
     interval: Duration,
     answered: Option<Instant>,
     check_in: Option<CheckIn>,
+    holding: Holding,
     tunnel: Tunnel,
 }
 
@@ -117,6 +124,7 @@ impl Board {
             interval: FIRST_INTERVAL,
             answered: None,
             check_in: None,
+            holding: Holding::default(),
             tunnel: Tunnel { state: TunnelState::Closed, since: rfc3339(now), reason: None },
         })))
     }
@@ -132,6 +140,8 @@ impl Board {
             Outcome::Answered { .. } => (Answer::Answered, None),
             Outcome::Refused(refusal) => (Answer::Refused, Some(refusal.detail.clone())),
             Outcome::Trouble { reason, .. } => (Answer::Unreachable, Some(reason.clone())),
+            // The next one will tell.
+            Outcome::Cut { .. } => return,
         };
         self.note(|noted| {
             if let Outcome::Answered { interval, .. } = outcome {
@@ -140,6 +150,11 @@ impl Board {
             }
             noted.check_in = Some(CheckIn { at: rfc3339(wall), result, reason });
         });
+    }
+
+    /// The gateway holds check-ins so.
+    pub fn holding(&self, holding: Holding) {
+        self.note(|noted| noted.holding = holding);
     }
 
     /// The tunnel is in this state now.
@@ -164,6 +179,9 @@ impl Board {
             Notice::Refused(_)
             | Notice::Trouble { .. }
             | Notice::Reached
+            | Notice::Cut { .. }
+            | Notice::WayLimited(_)
+            | Notice::WayFree
             | Notice::Idle
             | Notice::SnapshotStored
             | Notice::SnapshotDelayed { .. }
@@ -189,6 +207,8 @@ impl Board {
             answered_s_ago: age.map(|age| age.as_secs()),
             check_in: noted.check_in.clone(),
             interval_s: noted.interval.as_secs(),
+            held_s: noted.holding.held.map(|held| held.as_secs()),
+            cut_after_s: noted.holding.cut.map(|cut| cut.as_secs()),
             tunnel: noted.tunnel.clone(),
             services: noted.services.clone(),
         }
@@ -220,6 +240,17 @@ impl Status {
             TunnelState::Open => "open",
             TunnelState::Closing => "closing",
         };
+        let held = self
+            .held_s
+            .map(|held| format!("by the gateway, for up to {held} s: it reaches this agent at once"));
+        let cut = self.cut_after_s.map(|cut| {
+            format!("something between agent and gateway cuts off what it holds for longer than {cut} s")
+        });
+        let held = match (held, cut) {
+            (Some(held), Some(cut)) => format!("{held}; {cut}"),
+            (Some(known), None) | (None, Some(known)) => known,
+            (None, None) => "no".to_owned(),
+        };
         let reason = self.tunnel.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
         let facts = Text::facts::<Cell>([
             ("agent", format!("{}, process {}, since {}", self.version, self.pid, self.started_at).into()),
@@ -231,6 +262,7 @@ impl Status {
             ),
             ("check-in", check_in),
             ("interval", format!("{} s", self.interval_s).into()),
+            ("held", held.into()),
             ("tunnel", format!("{state} since {}{reason}", self.tunnel.since).into()),
         ]);
         if self.services.is_empty() {
@@ -251,7 +283,12 @@ mod tests {
     }
 
     fn answered(seconds: u64) -> Outcome {
-        Outcome::Answered { interval: Some(Duration::from_secs(seconds)), offer: None, rerouted: false }
+        Outcome::Answered {
+            interval: Some(Duration::from_secs(seconds)),
+            offer: None,
+            holds: false,
+            rerouted: false,
+        }
     }
 
     #[test]
@@ -260,8 +297,27 @@ mod tests {
         assert!(!board.status(start).ready, "it has not checked in yet");
         board.checked_in(&answered(10), start, SystemTime::now());
         let age = |seconds| board.status(start + Duration::from_secs(seconds));
-        assert!(age(0).ready && age(90).ready && !age(91).ready);
+        assert!(age(0).ready && age(180).ready && !age(181).ready);
         assert_eq!((age(7).answered_s_ago, age(7).interval_s), (Some(7), 10));
+    }
+
+    #[test]
+    fn how_check_ins_are_held_is_shown_and_one_that_is_cut_off_is_no_trouble() {
+        let (board, start) = board();
+        assert!(board.status(start).text().render(false).contains("held"));
+        board.checked_in(&answered(5), start, SystemTime::now());
+        board.checked_in(
+            &Outcome::Cut { reason: "reset".into(), after: Duration::from_secs(30) },
+            start + Duration::from_secs(30),
+            SystemTime::now(),
+        );
+        let limited = Holding { held: Some(Duration::from_secs(22)), cut: Some(Duration::from_secs(30)) };
+        board.holding(limited);
+        let status = board.status(start + Duration::from_secs(31));
+        assert_eq!(status.check_in.as_ref().map(|last| last.result), Some(Answer::Answered));
+        assert_eq!((status.held_s, status.cut_after_s), (Some(22), Some(30)));
+        let shown = status.text().render(false);
+        assert!(shown.contains("up to 22 s") && shown.contains("longer than 30 s"), "{shown}");
     }
 
     #[test]

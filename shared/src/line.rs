@@ -96,8 +96,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Whether the question was held, as it asked for.
-    pub fn was_held(&self) -> bool {
+    /// Whether questions are held where this comes from, as the question asked for: the next one may come at once.
+    pub fn holds(&self) -> bool {
         self.headers.get_all(APPLIED_HEADER).iter().any(|applied| {
             applied.to_str().is_ok_and(|applied| applied.split(',').any(|applied| applied.trim() == HELD))
         })

@@ -5,6 +5,8 @@ use std::time::Duration;
 use shared::id::OfferId;
 use shared::wire::check_in::{FailedOffer, Offer, TunnelState};
 
+use super::Holding;
+
 /// A random number from 0 up to, not including, 1, fresh for every event.
 #[derive(Clone, Copy, Debug)]
 pub struct Roll(pub f64);
@@ -43,6 +45,8 @@ pub enum Event {
     Tunnel(Attempt, TunnelEvent),
     /// What became of a try to deliver the snapshot.
     Snapshot(Sent),
+    /// The machine was asleep, or its clock was set: connections may be dead, and the next one who wants it may be there.
+    Woke,
     /// The process was told to end.
     Stop,
 }
@@ -56,8 +60,18 @@ pub enum Outcome {
         interval: Option<Duration>,
         /// Credentials for a tunnel, if it needs one.
         offer: Option<Offer>,
+        /// It holds questions that ask for it, so the next one may come at once.
+        holds: bool,
         /// It was reached over a new connection only, after the kept one had failed: the network may be another one.
         rerouted: bool,
+    },
+    /// A question that asked to be held got no answer: its connection broke, or a proxy lost its patience, or nothing came.
+    /// Or there was no connection any more for one that follows an answer.
+    Cut {
+        /// Why, for the log.
+        reason: String,
+        /// How long the question had been out.
+        after: Duration,
     },
     /// The gateway said no and will go on saying so until somebody does something.
     Refused(Refusal),
@@ -160,17 +174,33 @@ pub struct Failure {
     pub lasting: bool,
 }
 
+/// How a check-in goes about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Over the kept connection or a new one, with patience.
+    Usual,
+    /// Right after an answer: over the connection that brought it, and no other. Where that is gone, the gateway is
+    /// stopping, and all of its agents know it in the same moment.
+    Following,
+    /// Somebody may be waiting, and the network was broken: over a new connection, dialled again every second, and without
+    /// much patience.
+    Eager,
+}
+
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Check in; answer with [`Event::CheckedIn`].
+    /// Check in; answer with [`Event::CheckedIn`]. A question that is still out is given up for it, and its answer is none
+    /// any more.
     CheckIn {
         /// State of the tunnel, for a hello.
         tunnel: TunnelState,
         /// What to report.
         failed: Option<FailedOffer>,
-        /// Somebody may be waiting: don't wait long for anything, and trust no old connection.
-        eager: bool,
+        /// How.
+        pace: Pace,
+        /// For how long it may be held, if it may.
+        wait: Option<Duration>,
     },
     /// Open a tunnel; answer with [`TunnelEvent::Opened`] or [`TunnelEvent::Failed`], in bounded time.
     OpenTunnel(Attempt, Offer),
@@ -204,6 +234,15 @@ pub enum Notice {
     },
     /// The gateway answers again.
     Reached,
+    /// A question that the gateway may have held was cut off; another one is asked.
+    Cut {
+        /// Why.
+        reason: String,
+    },
+    /// Something on the way cuts off questions that are held.
+    WayLimited(Holding),
+    /// It does so no more.
+    WayFree,
     /// The tunnel is open.
     TunnelOpened,
     /// The tunnel did not come up.

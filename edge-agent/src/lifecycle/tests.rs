@@ -1,8 +1,10 @@
 use proptest::prelude::*;
 use shared::id::OfferId;
 
+use super::check_ins::{EAGER_TIME, HURRY_TIME};
 use super::*;
 
+mod held;
 mod spread;
 
 const IDLE: Duration = Duration::from_secs(300);
@@ -18,9 +20,12 @@ struct Bench {
 }
 
 impl Bench {
+    /// Its gateway does not hold questions, and that is known.
     fn new(start: Start) -> Self {
         let now = Instant::now();
-        Self { lifecycle: Lifecycle::new(start, now, HALF), start: now, now, roll: HALF }
+        let mut lifecycle = Lifecycle::new(start, now, HALF);
+        lifecycle.patience.not_held(Some(Duration::from_secs(5)), false);
+        Self { lifecycle, start: now, now, roll: HALF }
     }
 
     fn send(&mut self, event: Event) -> Vec<Command> {
@@ -83,7 +88,7 @@ impl Bench {
 
 fn answered(interval: Option<u64>, offer: Option<Offer>) -> Event {
     let interval = interval.map(Duration::from_secs);
-    Event::CheckedIn(Outcome::Answered { interval, offer, rerouted: false })
+    Event::CheckedIn(Outcome::Answered { interval, offer, holds: false, rerouted: false })
 }
 
 fn offer() -> Offer {
@@ -485,7 +490,7 @@ fn open_tunnel_is_probed_when_the_network_seems_to_be_another_one() {
     bench.next();
     assert_eq!(bench.answer(None), [], "all is as it was");
     bench.next();
-    let rerouted = Outcome::Answered { interval: None, offer: None, rerouted: true };
+    let rerouted = Outcome::Answered { interval: None, offer: None, holds: false, rerouted: true };
     assert_eq!(bench.send(Event::CheckedIn(rerouted)), [Command::ProbeTunnel(attempt)]);
     bench.next();
     bench.send(trouble(None));
@@ -496,10 +501,10 @@ fn open_tunnel_is_probed_when_the_network_seems_to_be_another_one() {
 /// Whether the check-in that is due next is an eager one; it meets trouble `after` it began.
 fn troubled(bench: &mut Bench, after: Duration) -> bool {
     let out = bench.next();
-    let [Command::CheckIn { eager, .. }] = out[..] else { panic!("{out:?}") };
+    let [Command::CheckIn { pace, .. }] = out[..] else { panic!("{out:?}") };
     bench.now += after;
     bench.send(trouble(None));
-    eager
+    pace == Pace::Eager
 }
 
 #[test]
@@ -685,7 +690,8 @@ fn stop_during_any_part_of_closing_ends_in_bounded_time() {
 /// What the model knows of the world that the commands are carried out in.
 #[derive(Default)]
 struct World {
-    asking: bool,
+    /// Whether a question is out, and for how long it may be held.
+    asking: Option<Option<Duration>>,
     snapshot: bool,
     attempts: Vec<Attempt>,
     streams: usize,
@@ -698,7 +704,10 @@ enum Step {
     Answer {
         interval: Option<u64>,
         offer: bool,
+        held: bool,
     },
+    Cut(u64),
+    Woke,
     Trouble(Option<u64>),
     Refused(u8),
     Tunnel {
@@ -726,8 +735,10 @@ fn step() -> impl Strategy<Value = Step> {
     ];
     prop_oneof![
         8 => (0u64..400).prop_map(Step::Wait),
-        6 => (proptest::option::of(1u64..100), any::<bool>())
-            .prop_map(|(interval, offer)| Step::Answer { interval, offer }),
+        6 => (proptest::option::of(1u64..100), any::<bool>(), any::<bool>())
+            .prop_map(|(interval, offer, held)| Step::Answer { interval, offer, held }),
+        3 => (0u64..70).prop_map(Step::Cut),
+        1 => Just(Step::Woke),
         2 => proptest::option::of(0u64..10_000).prop_map(Step::Trouble),
         1 => (0u8..5).prop_map(Step::Refused),
         10 => (0usize..2, tunnel_event).prop_map(|(age, event)| Step::Tunnel { age, event }),
@@ -742,6 +753,11 @@ impl World {
         match step {
             Step::Wait(_) => Some(Event::Tick),
             Step::Stop => Some(Event::Stop),
+            Step::Woke => {
+                // Whoever waits to be held no longer knows for what.
+                self.asking = self.asking.filter(Option::is_none);
+                Some(Event::Woke)
+            }
             Step::Snapshot(_) if !std::mem::take(&mut self.snapshot) => None,
             Step::Snapshot(None) => Some(stored()),
             Step::Snapshot(Some(true)) => Some(not_sent()),
@@ -755,12 +771,18 @@ impl World {
                 }
                 Some(Event::Tunnel(self.attempts[index], event))
             }
-            Step::Answer { .. } | Step::Trouble(_) | Step::Refused(_)
-                if !std::mem::take(&mut self.asking) =>
-            {
-                None
+            Step::Answer { interval, offer: offered, held } => {
+                let may_be_held = self.asking.take()?.is_some();
+                let (interval, offer) = (interval.map(Duration::from_secs), offered.then(offer));
+                let holds = held && may_be_held;
+                Some(Event::CheckedIn(Outcome::Answered { interval, offer, holds, rerouted: false }))
             }
-            Step::Answer { interval, offer: offered } => Some(answered(interval, offered.then(offer))),
+            Step::Cut(after) => {
+                self.asking.take()?;
+                let after = Duration::from_secs(after);
+                Some(Event::CheckedIn(Outcome::Cut { reason: "cut".into(), after }))
+            }
+            Step::Trouble(_) | Step::Refused(_) if self.asking.take().is_none() => None,
             Step::Trouble(retry_after) => Some(trouble(retry_after)),
             Step::Refused(kind) => Some(refused(match kind {
                 0 => RefusalKind::UnknownKey,
@@ -774,9 +796,13 @@ impl World {
 
     fn carry_out(&mut self, command: Command, was: TunnelState) -> Result<(), TestCaseError> {
         match command {
-            Command::CheckIn { .. } => {
-                prop_assert!(!self.asking, "one question at a time");
-                self.asking = true;
+            Command::CheckIn { tunnel, pace, wait, .. } => {
+                prop_assert!(self.asking.is_none(), "one question at a time");
+                if wait.is_some() {
+                    prop_assert_eq!(tunnel, TunnelState::Closed, "one that has a tunnel is reached");
+                    prop_assert_ne!(pace, Pace::Eager, "who is eager wants an answer");
+                }
+                self.asking = Some(wait);
             }
             Command::OpenTunnel(attempt, _) => {
                 prop_assert!(
@@ -842,7 +868,7 @@ proptest! {
             if ticked {
                 prop_assert!(lifecycle.deadline().is_none_or(|at| at > now), "a tick moves the deadline");
             }
-            prop_assert!(lifecycle.deadline().is_some() || world.asking, "it would sleep for ever");
+            prop_assert!(lifecycle.deadline().is_some() || world.asking.is_some(), "it would sleep for ever");
         }
     }
 }

@@ -146,7 +146,7 @@ async fn line_that_is_dropped_closes_its_connection_though_a_question_is_under_w
 }
 
 #[test]
-fn answer_was_held_where_it_says_that_waiting_was_applied() {
+fn answer_holds_where_it_says_that_waiting_was_applied() {
     for (applied, held) in
         [(None, false), (Some("wait"), true), (Some("respond-async, wait"), true), (Some("waiting"), false)]
     {
@@ -155,7 +155,7 @@ fn answer_was_held_where_it_says_that_waiting_was_applied() {
             headers.insert(APPLIED_HEADER, HeaderValue::from_static(applied));
         }
         let answer = Answer { status: StatusCode::NO_CONTENT, headers, body: Bytes::new() };
-        assert_eq!(answer.was_held(), held, "{applied:?}");
+        assert_eq!(answer.holds(), held, "{applied:?}");
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::BinaryHeap;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
+use super::super::check_ins::{EAGER_TIME, HURRY_TIME};
 use super::super::*;
 use super::AGAIN;
 
@@ -63,8 +64,11 @@ impl Return {
 
 fn agent(in_use: bool, now: Instant, interval: Duration, rng: &mut StdRng) -> Lifecycle {
     let mut lifecycle = Lifecycle::new(AGAIN, now, Roll(rng.random_range(0.0..1.0)));
+    // Its gateway does not hold questions, and that is known.
+    lifecycle.patience.not_held(Some(interval), false);
     lifecycle.interval = interval;
-    lifecycle.check_ins = CheckIns::Due(now + Roll(rng.random_range(0.0..1.0)).of(interval));
+    let at = now + Roll(rng.random_range(0.0..1.0)).of(interval);
+    lifecycle.check_ins = CheckIns::Due { at, pace: Pace::Usual };
     if in_use {
         let (attempt, offer) = (Attempt(1), OfferId::from_bytes([0; 16]));
         let live = Live { attempt, offer, since: now, streams: 1, active: now, idle_timeout: EAGER_TIME };
@@ -111,8 +115,11 @@ fn simulate(outage: Outage) -> Return {
         lifecycle.handle(Event::Tick, at, roll(), &mut out);
         let mut next = at;
         for command in &out {
-            let Command::CheckIn { eager, .. } = command else { continue };
-            let packets = if *eager { EAGER_DIAL } else { USUAL_DIAL };
+            let Command::CheckIn { pace, .. } = command else { continue };
+            let packets = match pace {
+                Pace::Eager => EAGER_DIAL,
+                Pace::Usual | Pace::Following => USUAL_DIAL,
+            };
             let heard = match outage.away {
                 Away::Refuses => (at < from || at >= until).then_some(at),
                 Away::Silent => packets
@@ -127,7 +134,8 @@ fn simulate(outage: Outage) -> Return {
             let trouble = Outcome::Trouble { reason: "away".into(), retry_after: None, reached };
             let (outcome, takes) = match (heard, outage.away) {
                 (Some(heard), _) => {
-                    let answer = Outcome::Answered { interval: None, offer: None, rerouted: false };
+                    let answer =
+                        Outcome::Answered { interval: None, offer: None, holds: false, rerouted: false };
                     (answer, heard - at + REFUSED_AFTER)
                 }
                 (None, Away::Refuses) => (trouble, REFUSED_AFTER),
@@ -237,5 +245,50 @@ fn fifteen_thousand_agents_in_use_are_back_within_seconds_and_not_all_in_the_sam
         let hurry = matches!(away, Away::Silent) && outage.lasts < HURRY_TIME;
         let bound = if hurry { AGENTS + AGENTS / 8 } else { AGENTS / 2 };
         assert!(result.busiest() <= bound, "{} came in one second", result.busiest());
+    }
+}
+
+/// When an agent whose question was cut off, because its gateway went away for so long, is heard by it again.
+fn heard_again(interval: Duration, lasts: Duration, rng: &mut StdRng) -> Duration {
+    let mut roll = || Roll(rng.random_range(0.0..1.0));
+    let (start, mut out) = (Instant::now(), Vec::new());
+    let mut lifecycle = agent(false, start, interval, &mut StdRng::seed_from_u64(1));
+    let held = Outcome::Answered { interval: None, offer: None, holds: true, rerouted: false };
+    let mut now = start;
+    for outcome in [held, Outcome::Cut { reason: "reset".into(), after: SILENT_FOR }] {
+        now = lifecycle.deadline().expect("a question is due");
+        lifecycle.handle(Event::Tick, now, roll(), &mut out);
+        now += SILENT_FOR;
+        lifecycle.handle(Event::CheckedIn(outcome), now, roll(), &mut out);
+    }
+    let gone = now;
+    loop {
+        now = lifecycle.deadline().expect("a question is due");
+        if now >= gone + lasts {
+            return now - gone - lasts;
+        }
+        lifecycle.handle(Event::Tick, now, roll(), &mut out);
+        let reason = "refused".to_owned();
+        let away = Outcome::Trouble { reason, retry_after: None, reached: true };
+        lifecycle.handle(Event::CheckedIn(away), now + REFUSED_AFTER, roll(), &mut out);
+    }
+}
+
+#[test]
+fn gateway_that_held_all_and_restarts_hears_them_again_within_seconds_and_not_all_in_the_same() {
+    let mut rng = StdRng::seed_from_u64(15_000);
+    for (interval, lasts, within) in [(5, 0, 5), (60, 0, 5), (60, 2, 10), (86_400, 2, 10), (60, 30, 40)] {
+        let (interval, lasts) = (Duration::from_secs(interval), Duration::from_secs(lasts));
+        let mut arrivals = vec![0; 120];
+        for _ in 0..AGENTS {
+            arrivals[heard_again(interval, lasts, &mut rng).as_secs() as usize] += 1;
+        }
+        let busiest = arrivals.iter().copied().max().expect("two minutes were watched");
+        let last = arrivals.iter().rposition(|count| *count > 0).expect("all came");
+        println!(
+            "{lasts:?} away at an interval of {interval:?}: busiest second {busiest}, the last after {last} s"
+        );
+        assert!(busiest <= AGENTS / 3, "{busiest} came in one second");
+        assert!(last < within, "the last came after {last} s");
     }
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use edge_agent::lifecycle::{
-    Attempt, Command as AgentCommand, Event as AgentEvent, Failure, Lifecycle, Outcome,
+    Attempt, Command as AgentCommand, Event as AgentEvent, Failure, Lifecycle, Outcome, Pace,
 };
 use edge_agent::lifecycle::{Roll, Sent, Start, TunnelEvent};
 use gateway::domain::Now;
@@ -726,11 +726,12 @@ impl World {
     fn agent_orders(&mut self, site: usize, command: AgentCommand) {
         let life = self.sites[site].life;
         match command {
-            AgentCommand::CheckIn { tunnel, failed, eager } => {
+            // This gateway answers at once.
+            AgentCommand::CheckIn { tunnel, failed, pace, wait: _ } => {
                 let hello = (!self.sites[site].said_hello).then(|| hello(site, tunnel));
                 self.sites[site].said_hello = true;
                 let delay = self.delay();
-                let eager = eager.then(|| self.now + CONNECT_TIMEOUT);
+                let eager = (pace == Pace::Eager).then(|| self.now + CONNECT_TIMEOUT);
                 self.after(delay, Arrival::CheckIn { site, life, body: CheckIn { hello, failed }, eager });
             }
             AgentCommand::OpenTunnel(attempt, offer) => {
@@ -858,15 +859,17 @@ fn hello(site: usize, tunnel: TunnelState) -> Hello {
 /// The answer as the agent reads it; the credentials are not sealed here, which is the envelope's own test.
 fn answered(decision: Decision) -> Outcome {
     match decision {
-        Decision::Unchanged => Outcome::Answered { interval: None, offer: None, rerouted: false },
+        Decision::Unchanged => {
+            Outcome::Answered { interval: None, offer: None, holds: false, rerouted: false }
+        }
         Decision::NotNeeded { interval, .. } => {
-            Outcome::Answered { interval: Some(interval), offer: None, rerouted: false }
+            Outcome::Answered { interval: Some(interval), offer: None, holds: false, rerouted: false }
         }
         Decision::Needed { interval, offer, expires_in, ssh } => {
             let credentials = format!("{}:{}", offer.username, offer.password.expose());
             let expires_in_s = expires_in.as_secs() as u32;
             let offer = Offer { id: offer.id, ssh, credentials, expires_in_s };
-            Outcome::Answered { interval: Some(interval), offer: Some(offer), rerouted: false }
+            Outcome::Answered { interval: Some(interval), offer: Some(offer), holds: false, rerouted: false }
         }
     }
 }
