@@ -31,6 +31,7 @@ use shared::id::{KeyDigest, UserName};
 use shared::secret::Secret;
 use uuid::Uuid;
 
+use crate::admission::Source;
 use crate::domain::authority::{Reach, Role};
 use crate::domain::edge::{Records, Timestamp};
 use crate::domain::people::User;
@@ -47,7 +48,7 @@ pub use users::{ChangeUser, NewUser, UserError, Users};
 use ledger::Ledger;
 use passwords::Passwords;
 use sign_in::Door;
-use throttle::{Source, SourceThrottle};
+use throttle::SourceThrottle;
 
 /// Longest label of a credential, in characters: a line in a list.
 const MAX_LABEL: usize = 100;

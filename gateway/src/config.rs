@@ -16,6 +16,8 @@ use shared::host_port::HostPort;
 use shared::id::ServiceName;
 use shared::log::{DEFAULT_FILTER, check_filter};
 
+use crate::budget::available;
+
 pub use options::{Options, Source, Text};
 
 /// Where the container's volume and the packages keep it.
@@ -33,6 +35,11 @@ const DEFAULT_AUDIT_MAX_MIB: &str = "1024";
 const MAX_DRAIN_GRACE_S: u64 = 3600;
 /// Far more than any number of edges fills.
 const MAX_STORE_CACHE_MIB: u64 = 16 * 1024;
+
+/// Below this nothing but check-ins would find room.
+const MIN_MEMORY_MIB: u64 = 192;
+/// Far more than any gateway's machine has.
+const MAX_MEMORY_MIB: u64 = 1024 * 1024;
 
 /// A thousand times what two million records take; a log that nobody can read any more is no use.
 const MAX_AUDIT_MIB: u64 = 1024 * 1024;
@@ -60,12 +67,18 @@ pub struct Config {
     pub plain_http: PlainHttp,
     /// Proxies that may speak plain HTTP and whose word about a client is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether every trusted proxy begins its connections with a PROXY header.
+    pub proxy_protocol: bool,
+    /// Who is neither limited before login nor penalised.
+    pub exempt: Vec<IpNet>,
     /// Where to write an admin API token on first start.
     pub bootstrap_token_file: Option<PathBuf>,
     /// How long live streams may go on after a shutdown began.
     pub drain_grace: Duration,
     /// Memory for the store's cache, in bytes.
     pub store_cache: u64,
+    /// Memory that the gateway may use in all, in bytes.
+    pub memory_budget: u64,
     /// What the audit log may take on disk, in bytes; beyond, its oldest part is dropped.
     pub audit_max: u64,
     /// What to log.
@@ -157,7 +170,9 @@ impl Config {
             plain_http: check.option("plain_http", &options.plain_http, DEFAULT_PLAIN_HTTP, |text| {
                 text.parse().map_err(|error: &str| error.to_owned())
             }),
-            trusted_proxies: check.trusted_proxies(&options.trusted_proxy),
+            trusted_proxies: check.networks("trusted_proxy", &options.trusted_proxy),
+            proxy_protocol: check.option("proxy_protocol", &options.proxy_protocol, "false", boolean),
+            exempt: check.networks("exempt", &options.exempt),
             bootstrap_token_file: check.optional("bootstrap_token_file", &options.bootstrap_token_file, path),
             drain_grace: check.option("drain_grace", &options.drain_grace, DEFAULT_DRAIN_GRACE, |text| {
                 number(text, 0, MAX_DRAIN_GRACE_S).map(Duration::from_secs)
@@ -168,6 +183,11 @@ impl Config {
                 DEFAULT_STORE_CACHE_MIB,
                 |text| number(text, 1, MAX_STORE_CACHE_MIB).map(|mib| mib * 1024 * 1024),
             ),
+            memory_budget: check
+                .optional("memory_budget_mib", &options.memory_budget_mib, |text| {
+                    number(text, MIN_MEMORY_MIB, MAX_MEMORY_MIB).map(|mib| mib * 1024 * 1024)
+                })
+                .unwrap_or_else(available::budget),
             audit_max: check.option("audit_max_mib", &options.audit_max_mib, DEFAULT_AUDIT_MAX_MIB, |text| {
                 number(text, 1, MAX_AUDIT_MIB).map(|mib| mib * 1024 * 1024)
             }),
@@ -214,13 +234,17 @@ impl fmt::Display for Config {
             text("bootstrap_token_file", &file.display())?;
         }
         text("log", &self.log)?;
-        let proxies: Vec<_> = self.trusted_proxies.iter().map(|network| format!("\"{network}\"")).collect();
-        writeln!(f, "trusted_proxy = [{}]", proxies.join(", "))?;
+        for (key, networks) in [("trusted_proxy", &self.trusted_proxies), ("exempt", &self.exempt)] {
+            let networks: Vec<_> = networks.iter().map(|network| format!("\"{network}\"")).collect();
+            writeln!(f, "{key} = [{}]", networks.join(", "))?;
+        }
+        writeln!(f, "proxy_protocol = {}", self.proxy_protocol)?;
         if let Certificate::Given { pin, .. } = &self.certificate {
             writeln!(f, "pin_tls = {pin}")?;
         }
         writeln!(f, "drain_grace = {}", self.drain_grace.as_secs())?;
         writeln!(f, "store_cache_mib = {}", self.store_cache / (1024 * 1024))?;
+        writeln!(f, "memory_budget_mib = {}", self.memory_budget / (1024 * 1024))?;
         writeln!(f, "audit_max_mib = {}", self.audit_max / (1024 * 1024))?;
         write!(f, "json = {}", self.json)
     }
@@ -285,10 +309,8 @@ impl Check {
         }
     }
 
-    fn trusted_proxies(&mut self, given: &[Text]) -> Vec<IpNet> {
-        let parsed =
-            given.iter().filter_map(|text| self.optional("trusted_proxy", &Some(text.clone()), network));
-        parsed.collect()
+    fn networks(&mut self, key: &str, given: &[Text]) -> Vec<IpNet> {
+        given.iter().filter_map(|text| self.optional(key, &Some(text.clone()), network)).collect()
     }
 }
 

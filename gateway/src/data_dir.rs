@@ -63,7 +63,7 @@ pub enum DataDirError {
 }
 
 impl DataDir {
-    /// Makes the folder (0700) where it is missing, and locks it.
+    /// Makes the folder (0700) where it is missing, and locks it. What in it is open to others is closed.
     pub fn open(path: &Path) -> Result<Self, DataDirError> {
         let create = |source| DataDirError::Create { path: path.to_owned(), source };
         DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path).map_err(create)?;
@@ -75,7 +75,10 @@ impl DataDir {
             Ok(()) if path.join(RESTORING).exists() => {
                 Err(DataDirError::HalfRestored { path: path.to_owned() })
             }
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Ok(()) => {
+                close_to_others(path);
+                Ok(Self { path: path.to_owned(), _lock: lock })
+            }
             Err(TryLockError::WouldBlock) => Err(DataDirError::InUse { path: path.to_owned() }),
             Err(TryLockError::Error(source)) => Err(failed(source)),
         }
@@ -89,6 +92,38 @@ impl DataDir {
     /// The path of something inside.
     pub fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)
+    }
+}
+
+/// Takes the permissions of group and others away from a folder and all in it: everything there is a secret, or leads to
+/// one. What belongs to somebody else can't be closed by us; then it is said, since a volume may be made that way.
+fn close_to_others(folder: &Path) {
+    let (mut closed, mut open) = (0_usize, Vec::new());
+    let mut paths = vec![folder.to_owned()];
+    while let Some(path) = paths.pop() {
+        // Of the link itself, not of what it leads to: that is not ours to change.
+        let Ok(metadata) = path.symlink_metadata() else { continue };
+        if metadata.is_dir() {
+            paths.extend(std::fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
+        } else if !metadata.is_file() {
+            continue;
+        }
+        let mode = metadata.permissions().mode();
+        if mode & OTHERS != 0 {
+            match std::fs::set_permissions(&path, Permissions::from_mode(mode & !OTHERS)) {
+                Ok(()) => closed += 1,
+                Err(_) => open.push(path),
+            }
+        }
+    }
+    if closed > 0 {
+        warn!(folder = %folder.display(), closed, "files of the data folder were open to others; closed them");
+    }
+    if let Some(first) = open.first() {
+        warn!(
+            first = %first.display(), files = open.len(),
+            "files of the data folder are open to others and belong to somebody else; chmod -R go= the folder"
+        );
     }
 }
 
@@ -190,6 +225,25 @@ mod tests {
         assert!(error.contains("in use") && error.contains(path.to_str().unwrap()), "{error}");
         drop(first);
         DataDir::open(&path).expect("the first one is gone");
+    }
+
+    #[test]
+    fn what_is_open_to_others_is_closed_at_the_start_and_links_are_left_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = folder.path().join("data");
+        let outside = folder.path().join("outside");
+        std::fs::create_dir_all(data.join("store")).expect("made");
+        for path in [&outside, &data.join("key"), &data.join("store/db")] {
+            std::fs::write(path, b"x").expect("written");
+            std::fs::set_permissions(path, Permissions::from_mode(0o664)).expect("opened");
+        }
+        std::os::unix::fs::symlink(&outside, data.join("link")).expect("made");
+        std::fs::set_permissions(&data, Permissions::from_mode(0o755)).expect("opened");
+        let _data = DataDir::open(&data).expect("nobody else is there");
+        for (path, left) in [("", 0o700), ("store", 0o700), ("key", 0o600), ("store/db", 0o600)] {
+            assert_eq!(mode(&data.join(path)), left, "{path}");
+        }
+        assert_eq!(mode(&outside), 0o664);
     }
 
     #[test]

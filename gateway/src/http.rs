@@ -68,6 +68,7 @@ use shared::wire::{self, admin as json};
 
 use crate::access::{Access, Operator};
 use crate::audit::Audit;
+use crate::budget::Budget;
 use crate::domain::authority::Role;
 use crate::domain::refusal::OpenError;
 use crate::link::Stream;
@@ -107,6 +108,8 @@ pub struct ApiState {
     pub uploads: Uploads,
     /// How the gateway is.
     pub vitals: Vitals,
+    /// What there is for operators' requests.
+    pub budget: Budget,
 }
 
 impl ApiState {
@@ -144,7 +147,7 @@ pub fn operations() -> Vec<Operation> {
             .answers::<wire::check_in::Answer>(200)
             .answers_nothing(204)
             .fails(&[Code::SecondInstance, Code::UnsupportedProtocol, Code::Busy, Code::StoreFailed])
-            .fails(&[Code::BodyTooSlow])
+            .fails(&[Code::BodyTooSlow, Code::TooManyAttempts])
             .more("204 where nothing changed since the last answer."),
         post(
             "agent.snapshot",

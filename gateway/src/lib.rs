@@ -9,7 +9,9 @@
 //! | [`store`] | durable state: the trait, sled |
 //! | [`backup`] | everything that a gateway must keep, in one file, and back |
 //! | [`access`] | who may use the gateway as an operator: users, sessions, API tokens, SSH keys |
+//! | [`admission`] | who may be at a port before login: places, penalties, PROXY headers |
 //! | [`audit`] | what was done, by whom: an append-only log whose records are chained by hashes |
+//! | [`budget`] | what may be had after login: memory for all, streams and requests for each operator |
 //! | [`tunnels`] | the one task that owns the registry and runs its commands |
 //! | [`link`] | one live tunnel and its streams |
 //! | [`http`] | port 9000: check-ins, admin API, services through their tunnels |
@@ -22,8 +24,10 @@
 //! | [`cli`] | the command line: the operator's side |
 
 pub mod access;
+pub mod admission;
 pub mod audit;
 pub mod backup;
+pub mod budget;
 pub mod cli;
 pub mod config;
 pub mod data_dir;

@@ -23,6 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::budget::StreamRoom;
 use crate::domain::tunnel::LinkId;
 
 /// How long an agent may take to connect a stream: its own limit for a dial is 10 s, the rest is for the path.
@@ -145,7 +146,7 @@ impl Link {
         };
         match opened {
             Ok(Ok(Ok(channel))) => {
-                let held = Held { link: self.clone(), _permit: permit, _hold: hold };
+                let held = Held { link: self.clone(), _permit: permit, _hold: hold, _room: None };
                 Ok(Stream { channel: Some(channel), held: Some(held), ends: Vec::new() })
             }
             Ok(Ok(Err(russh::Error::ChannelOpenFailure(failure)))) => {
@@ -189,6 +190,7 @@ struct Held {
     link: Link,
     _permit: OwnedSemaphorePermit,
     _hold: Hold,
+    _room: Option<StreamRoom>,
 }
 
 /// One open stream to a service.
@@ -202,6 +204,14 @@ pub struct Stream {
 type End = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Stream {
+    /// Keeps this room until its end.
+    pub fn with_room(mut self, room: Option<StreamRoom>) -> Self {
+        if let Some(held) = &mut self.held {
+            held._room = room;
+        }
+        self
+    }
+
     /// The same, for no longer than until `end` completes, nor than anything else that was given here.
     #[must_use]
     pub fn until(mut self, end: impl Future<Output = ()> + Send + 'static) -> Self {

@@ -18,7 +18,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::access::{Access, TokenError};
+use crate::admission::Admission;
+use crate::admission::proxy_header::ProxyHeaders;
 use crate::audit::{Audit, Entry};
+use crate::budget::Budget;
+use crate::budget::memory::{self, Memory};
 use crate::config::Config;
 use crate::data_dir::{read_secret, write_secret};
 use crate::http::browse::passes::Passes;
@@ -178,7 +182,28 @@ pub async fn start(
     });
     let tunnels = Tunnels::start(Arc::clone(&store), records, audit.clone(), telemetry.clone());
     let readiness = Readiness::new(Arc::clone(&store), audit.clone());
-    let vitals = Vitals::new(telemetry.clone(), tunnels.clone(), readiness.clone(), config.data_dir.clone());
+    let max_connections = max_connections(raise_open_files());
+    let proxies = config.trusted_proxies.iter().copied();
+    // A proxy's connections are its clients': those are judged by what the proxy says of them.
+    let exempt = config.exempt.iter().copied().chain(proxies.filter(|_| !config.proxy_protocol)).collect();
+    let admission = Admission::new(max_connections, exempt, telemetry.clone());
+    let memory = Memory::new(config.memory_budget, memory::BASE + config.store_cache);
+    if memory.used() > memory.budget() / 2 {
+        warn!(
+            budget_mib = memory.budget() >> 20,
+            idle_mib = memory.used() >> 20,
+            "most of the memory budget is needed by a gateway that does nothing; raise --memory-budget-mib"
+        );
+    }
+    let budget = Budget::new(memory, telemetry.clone());
+    let tunnels = tunnels.within(budget.clone());
+    let vitals = Vitals::new(
+        telemetry.clone(),
+        tunnels.clone(),
+        readiness.clone(),
+        (admission.clone(), budget.clone()),
+        config.data_dir.clone(),
+    );
     let watching = watch(&vitals, listeners.metrics);
     let router = router(ApiState {
         tunnels: tunnels.clone(),
@@ -193,26 +218,44 @@ pub async fn start(
         readiness: readiness.clone(),
         uploads: Uploads::default(),
         vitals,
+        budget: budget.clone(),
     });
+    let proxies = if config.proxy_protocol { config.trusted_proxies.clone() } else { Vec::new() };
+    let proxy_headers = ProxyHeaders::from_peers_in(proxies);
     let policy = Policy {
         plain_http: config.plain_http,
         trusted_proxies: config.trusted_proxies.clone(),
-        max_connections: max_connections(raise_open_files()),
+        proxy_headers: proxy_headers.clone(),
+        max_connections,
     };
     let (certificate, latest) = watch::channel(identity.tls);
     let (http_stop, ssh_stop) = (Stop::default(), CancellationToken::new());
     let (http_up, ssh_up) = (readiness.up(Listener::Http), readiness.up(Listener::Ssh));
     let mut tasks = JoinSet::new();
-    let (recorded, stop) = (audit.clone(), http_stop.clone());
+    let rooms = listener::Rooms {
+        telemetry,
+        admission: admission.clone(),
+        budget: budget.clone(),
+        audit: audit.clone(),
+    };
+    let stop = http_stop.clone();
     tasks.spawn(async move {
         let _up = http_up;
-        listener::serve(listeners.api, policy, latest, router, telemetry, recorded, stop).await;
+        listener::serve(listeners.api, policy, latest, router, rooms, stop).await;
         Listener::Http
     });
-    let (registry, recorded, stop) = (tunnels.clone(), audit.clone(), ssh_stop.clone());
+    let rooms = ssh::Rooms {
+        tunnels: tunnels.clone(),
+        access,
+        audit: audit.clone(),
+        admission,
+        budget,
+        proxy_headers,
+    };
+    let stop = ssh_stop.clone();
     tasks.spawn(async move {
         let _up = ssh_up;
-        ssh::serve(listeners.ssh, identity.host_key, registry, access, recorded, stop).await;
+        ssh::serve(listeners.ssh, identity.host_key, rooms, stop).await;
         Listener::Ssh
     });
     info!(

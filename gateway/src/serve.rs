@@ -4,6 +4,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::fs::Mode;
+use rustix::process::umask;
 use shared::toml_file::{self, TomlFileError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -61,6 +63,8 @@ pub fn configuration(options: Options, file: Option<&Path>) -> Result<Config, Co
 /// TLS certificate and key anew.
 pub async fn serve(config: &Config) -> Result<(), ServeError> {
     let mut signals = Signals::new().map_err(ServeError::Signals)?;
+    // Whatever the store and others make from here on is nobody else's to read.
+    umask(Mode::RWXG | Mode::RWXO);
     let folder = DataDir::open(&config.data_dir)?;
     let identity = Identity::load(&folder, config)?;
     let listeners = Listeners::bind(config).await?;

@@ -14,14 +14,15 @@ use russh::server::Config;
 use russh::{MethodKind, MethodSet, SshId};
 use shared::tunnel::ssh;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::Access;
+use crate::admission::Admission;
+use crate::admission::proxy_header::ProxyHeaders;
 use crate::audit::Audit;
+use crate::budget::Budget;
 use crate::tunnels::Tunnels;
-use recorder::Recorder;
 
 mod agent;
 mod connection;
@@ -37,10 +38,7 @@ mod stock;
 /// ten round trips.
 const LOGIN_GRACE: Duration = Duration::from_secs(20);
 
-/// Connections that may be before their login at a time. Beyond this, new ones are closed at once; agents come back.
-const MAX_BEFORE_LOGIN: usize = 1024;
-
-/// Wrong passwords and unknown keys on one connection, as OpenSSH's `MaxAuthTries`. An agent has one offer and needs one
+/// Refusals on one connection, as OpenSSH's `MaxAuthTries`. An agent has one offer and needs one
 /// try; a person's ssh-agent may hold several keys.
 const MAX_TRIES: usize = 6;
 
@@ -51,18 +49,27 @@ const REJECTION_TIME: Duration = Duration::from_millis(250);
 /// After a failed accept (no descriptors left, say): long enough not to spin, short enough not to be noticed.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
 
+/// What the server works with.
+#[derive(Clone)]
+pub struct Rooms {
+    /// Where agents' tunnels go.
+    pub tunnels: Tunnels,
+    /// Who is an operator.
+    pub access: Access,
+    /// Where logins are recorded.
+    pub audit: Audit,
+    /// Who may be here before their login.
+    pub admission: Admission,
+    /// What there is for whoever may.
+    pub budget: Budget,
+    /// Who speaks for others.
+    pub proxy_headers: ProxyHeaders,
+}
+
 /// Accepts tunnels until `stop` is cancelled, then closes the listener and waits for the connections that are open;
-/// [`Tunnels::cut`] ends those. Bounds connections before login by number and time.
-pub async fn serve(
-    listener: TcpListener,
-    host_key: Arc<PrivateKey>,
-    tunnels: Tunnels,
-    access: Access,
-    audit: Audit,
-    stop: CancellationToken,
-) {
+/// [`Tunnels::cut`] ends those. Bounds connections before login by number ([`crate::admission`]) and time.
+pub async fn serve(listener: TcpListener, host_key: Arc<PrivateKey>, rooms: Rooms, stop: CancellationToken) {
     let config = Arc::new(config(&host_key));
-    let before_login = Arc::new(Semaphore::new(MAX_BEFORE_LOGIN));
     let connections = TaskTracker::new();
     loop {
         let (socket, peer) = tokio::select! {
@@ -76,19 +83,8 @@ pub async fn serve(
                 }
             },
         };
-        let Ok(permit) = Arc::clone(&before_login).try_acquire_owned() else {
-            tracing::debug!(%peer, "closed: too many connections before login");
-            continue;
-        };
-        let connection = connection::Connection {
-            config: Arc::clone(&config),
-            tunnels: tunnels.clone(),
-            access: access.clone(),
-            recorder: Recorder { audit: audit.clone(), peer },
-            stop: stop.clone(),
-            peer,
-        };
-        connections.spawn(connection.run(socket, permit));
+        let (config, rooms, stop) = (Arc::clone(&config), rooms.clone(), stop.clone());
+        connections.spawn(connection::enter(config, rooms, stop, socket, peer));
     }
     drop(listener);
     connections.close();

@@ -25,7 +25,10 @@ mod series;
 mod store;
 mod vitals;
 
-pub use instruments::{CheckInLabel, HeldCheckIn, LoginLabel, Requests, Telemetry, TransportLabel};
+pub use instruments::{
+    AdmissionLabel, CheckInLabel, FailureLabel, HeldCheckIn, LoginLabel, PortLabel, Requests, Telemetry,
+    TransportLabel, WorkLabel,
+};
 pub use page::Page;
 pub use series::sample;
 pub use store::Timed;

@@ -24,6 +24,7 @@ use tokio::time::timeout;
 
 use crate::access::Operator;
 use crate::audit::{self, Audit, Entry};
+use crate::budget::Budget;
 use crate::domain::Now;
 use crate::domain::authority::Reach;
 use crate::domain::edge::{Records, Settings, Timestamp};
@@ -131,6 +132,7 @@ pub struct Tunnels {
     telemetry: Telemetry,
     condition: Condition,
     history: History,
+    budget: Option<Budget>,
 }
 
 impl std::fmt::Debug for Tunnels {
@@ -179,7 +181,22 @@ impl Tunnels {
         let task = task::Task::new(registry, (Arc::clone(&store), audit), ended, watchers);
         tokio::spawn(task.run(inbox));
         let condition = Condition::None;
-        Self { questions, returns, store, next_waiter: Arc::default(), live, telemetry, condition, history }
+        Self {
+            questions,
+            returns,
+            store,
+            next_waiter: Arc::default(),
+            live,
+            telemetry,
+            condition,
+            history,
+            budget: None,
+        }
+    }
+
+    /// A handle whose streams must find room.
+    pub fn within(self, budget: Budget) -> Self {
+        Self { budget: Some(budget), ..self }
     }
 
     /// A handle whose changes of what is there are made on this condition, or refused as stale. It is checked in the step
@@ -476,10 +493,15 @@ impl Tunnels {
 
     async fn try_open(&self, edge: &EdgeName, errand: Errand<'_>) -> Result<Stream, OpenError> {
         let Errand { service, operator } = errand;
+        let room = self.budget.as_ref().map(|budget| budget.stream(&operator.name)).transpose();
+        let room = room.map_err(|full| OpenError::Refused { reason: full.to_string() })?;
         for _ in 0..OPEN_TRIES {
             let (Granted { link, hold }, within) = self.want(edge, Some(errand)).await?;
             match link.open(service, hold).await {
-                Ok(stream) => return Ok(stream.until(left(within, edge.clone(), operator.name.clone()))),
+                Ok(stream) => {
+                    let stream = stream.with_room(room);
+                    return Ok(stream.until(left(within, edge.clone(), operator.name.clone())));
+                }
                 // The link ended under us: the next tunnel is the one to use, once the registry knows.
                 Err(OpenFailure::Lost) => {
                     let _ = timeout(GONE_TIME, link.gone()).await;

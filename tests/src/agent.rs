@@ -19,6 +19,7 @@ pub struct AgentOptions {
     args: Vec<String>,
     envs: Vec<(String, String)>,
     network: Option<Arc<Network>>,
+    log: Option<String>,
 }
 
 impl AgentOptions {
@@ -47,6 +48,11 @@ impl AgentOptions {
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.envs.push((name.to_owned(), value.into()));
         self
+    }
+
+    /// Logging this instead of what tests usually want to read.
+    pub fn log(self, filter: &str) -> Self {
+        Self { log: Some(filter.to_owned()), ..self }
     }
 
     /// On a machine of its own.
@@ -81,7 +87,7 @@ fn spawn(options: &AgentOptions, directory: &Path, log: &Log) -> Process {
         Some(network) => network.inside(&program),
         None => Command::new(program),
     };
-    command.args(["--log", "info,edge_agent=debug,shared=debug"]);
+    command.args(["--log", options.log.as_deref().unwrap_or("info,edge_agent=debug,shared=debug")]);
     command.arg("--data-dir").arg(directory.join("data"));
     if options.token.is_some() {
         command.arg("--join-token-file").arg(directory.join("token"));

@@ -17,6 +17,8 @@ use crate::wait::{SOON, until};
 
 /// Message of the log record that names the gateway's addresses and keys.
 const READY: &str = "gateway is ready";
+/// What tests usually want to read.
+const LOGGED: &str = "info,gateway=debug,shared=debug";
 /// What a gateway says whose port is taken.
 const TAKEN: &str = "Address already in use";
 
@@ -27,6 +29,7 @@ pub struct GatewayOptions {
     envs: Vec<(String, String)>,
     address: Option<IpAddr>,
     fillable: bool,
+    log: Option<String>,
 }
 
 impl GatewayOptions {
@@ -45,6 +48,11 @@ impl GatewayOptions {
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.envs.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Logging this instead of what tests usually want to read.
+    pub fn log(self, filter: &str) -> Self {
+        Self { log: Some(filter.to_owned()), ..self }
     }
 
     /// On this address of this machine instead of loopback.
@@ -103,7 +111,7 @@ fn spawn(options: &GatewayOptions, directory: &Path, api: SocketAddr, ssh: Socke
     } else {
         Command::new(binary("tidegate"))
     };
-    command.args(["serve", "--json", "--log", "info,gateway=debug,shared=debug"]);
+    command.args(["serve", "--json", "--log", options.log.as_deref().unwrap_or(LOGGED)]);
     command.arg("--data-dir").arg(directory.join("data"));
     command.arg("--bootstrap-token-file").arg(directory.join("token"));
     command.args(["--api-addr", &api.to_string(), "--ssh-addr", &ssh.to_string()]);

@@ -123,6 +123,11 @@ impl Http {
     pub async fn connect(&self) -> io::Result<Box<dyn Connection>> {
         let tcp = TcpStream::connect(self.address).await?;
         tcp.set_nodelay(true)?;
+        self.over(tcp).await
+    }
+
+    /// The same over a TCP connection that is there.
+    pub async fn over(&self, tcp: TcpStream) -> io::Result<Box<dyn Connection>> {
         let Some(config) = &self.tls else { return Ok(Box::new(tcp)) };
         let name = ServerName::IpAddress(self.address.ip().into());
         Ok(Box::new(TlsConnector::from(config.clone()).connect(name, tcp).await?))

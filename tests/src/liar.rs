@@ -17,6 +17,7 @@ use shared::wire::check_in::{
     Service, ServiceKind, TunnelState,
 };
 use shared::wire::snapshot::Snapshot;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::http::{self, Http, full};
@@ -169,12 +170,17 @@ impl client::Handler for Listener {
 impl Ssh {
     /// Logs in; `None` if the server refuses or hangs up.
     pub async fn login(address: SocketAddr, credentials: &Credentials) -> Option<Self> {
+        Self::login_over(TcpStream::connect(address).await.ok()?, credentials).await
+    }
+
+    /// The same over a TCP connection that is there.
+    pub async fn login_over(stream: TcpStream, credentials: &Credentials) -> Option<Self> {
         let (key_sender, mut keys) = mpsc::channel(4);
         let (stream_sender, streams) = mpsc::channel(64);
         let listener = Listener { host_key: key_sender, streams: stream_sender };
         let config = Arc::new(client::Config::default());
         let login = async {
-            let mut handle = client::connect(config, address, listener).await.ok()?;
+            let mut handle = client::connect_stream(config, stream, listener).await.ok()?;
             let result = handle
                 .authenticate_password(credentials.username.clone(), credentials.password.expose().clone())
                 .await

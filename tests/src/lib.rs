@@ -7,6 +7,7 @@
 //! | [`gateway`], [`agent`], [`site`] | the two binaries, and both with an edge between them |
 //! | [`http`], [`admin`] | an HTTP client over pinned TLS, and the admin API on it |
 //! | [`liar`] | an agent that says whatever a test wants: raw check-ins, raw SSH logins |
+//! | [`stranger`] | somebody without credentials, at an address of their own |
 //! | [`fakes`] | services behind an edge |
 //! | [`openssh`] | a real SSH server, and what its clients need |
 //! | [`engine`] | a real Docker engine, private to a test |
@@ -31,5 +32,6 @@ pub mod network;
 pub mod openssh;
 pub mod process;
 pub mod site;
+pub mod stranger;
 pub mod tool;
 pub mod wait;

@@ -12,8 +12,9 @@ use subtle::ConstantTimeEq as _;
 
 use super::ledger::Ledger;
 use super::passwords::{PasswordError, Passwords};
-use super::throttle::{SignInThrottle, Source, SourceThrottle};
+use super::throttle::{SignInThrottle, SourceThrottle};
 use super::users::{UserError, Users};
+use crate::admission::Source;
 use crate::domain::people::User;
 use crate::store::StoreError;
 

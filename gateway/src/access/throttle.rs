@@ -8,10 +8,11 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use shared::id::UserName;
+
+use crate::admission::Source;
 
 /// Attempts without a wait: people mistype, and try the password of another place.
 const FREE: u32 = 5;
@@ -27,19 +28,6 @@ const FORGET: Duration = Duration::from_secs(60 * 60);
 const FRIEND_FOR: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Entries of each map, a few hundred KiB. The one that waits least makes place.
 const MAX_ENTRIES: usize = 10_000;
-
-/// Whence somebody comes: an IPv4 address, or an IPv6 network of 64 bits, the least that one subscriber has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Source(IpAddr);
-
-impl From<IpAddr> for Source {
-    fn from(address: IpAddr) -> Self {
-        Self(match address.to_canonical() {
-            IpAddr::V4(address) => address.into(),
-            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-        })
-    }
-}
 
 /// Attempts to sign in.
 #[derive(Debug)]
@@ -199,6 +187,8 @@ fn wait_after(attempts: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -209,15 +199,6 @@ mod tests {
 
     fn source(last: u8) -> Source {
         IpAddr::from([192, 0, 2, last]).into()
-    }
-
-    #[test]
-    fn a_source_is_an_address_of_ipv4_or_a_network_of_ipv6() {
-        let of = |text: &str| Source::from(text.parse::<IpAddr>().expect("an address"));
-        assert_eq!(of("2001:db8:1:2::7"), of("2001:db8:1:2:ffff::1"));
-        assert_ne!(of("2001:db8:1:2::7"), of("2001:db8:1:3::7"));
-        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
-        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
     }
 
     #[test]

@@ -51,6 +51,13 @@ pub struct Options {
     #[arg(long, env = "TIDEGATE_TRUSTED_PROXY", value_name = "IP[/BITS]", value_delimiter = ',')]
     #[serde(deserialize_with = "one_or_many")]
     pub trusted_proxy: Vec<Text>,
+    /// Whether every trusted proxy is a load balancer that begins each connection with a PROXY header [default: false]
+    #[arg(long, env = "TIDEGATE_PROXY_PROTOCOL", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub proxy_protocol: Option<Text>,
+    /// Addresses that are neither limited before login nor penalised; may be given several times
+    #[arg(long, env = "TIDEGATE_EXEMPT", value_name = "IP[/BITS]", value_delimiter = ',')]
+    #[serde(deserialize_with = "one_or_many")]
+    pub exempt: Vec<Text>,
     /// Write an admin API token to this file on first start, mode 0600, unless the file exists
     #[arg(long, env = "TIDEGATE_BOOTSTRAP_TOKEN_FILE", value_name = "FILE")]
     pub bootstrap_token_file: Option<Text>,
@@ -60,6 +67,9 @@ pub struct Options {
     /// Memory for the store's cache, in MiB [default: 64]
     #[arg(long, env = "TIDEGATE_STORE_CACHE_MIB", value_name = "MIB")]
     pub store_cache_mib: Option<Text>,
+    /// Memory that the gateway may use in all, in MiB [default: three quarters of the machine's or its control group's]
+    #[arg(long, env = "TIDEGATE_MEMORY_BUDGET_MIB", value_name = "MIB")]
+    pub memory_budget_mib: Option<Text>,
     /// Disk space for the audit log, in MiB; when it is used up, the oldest records are dropped [default: 1024]
     #[arg(long, env = "TIDEGATE_AUDIT_MAX_MIB", value_name = "MIB")]
     pub audit_max_mib: Option<Text>,
@@ -163,9 +173,11 @@ macro_rules! for_each_single {
         $each!(tls_key);
         $each!(pin_tls);
         $each!(plain_http);
+        $each!(proxy_protocol);
         $each!(bootstrap_token_file);
         $each!(drain_grace);
         $each!(store_cache_mib);
+        $each!(memory_budget_mib);
         $each!(audit_max_mib);
         $each!(log);
         $each!(json);
@@ -190,10 +202,10 @@ impl Options {
             };
         }
         for_each_single!(note);
-        for text in &mut self.trusted_proxy {
-            text.source = source("trusted_proxy");
+        for (list, key) in [(&mut self.trusted_proxy, "trusted_proxy"), (&mut self.exempt, "exempt")] {
+            list.iter_mut().for_each(|text| text.source = source(key));
+            list.retain(given);
         }
-        self.trusted_proxy.retain(given);
     }
 
     /// Puts the file's values where neither a flag nor the environment gave one. A list is taken from one place only.
@@ -205,8 +217,12 @@ impl Options {
             };
         }
         for_each_single!(or);
-        if self.trusted_proxy.is_empty() {
-            self.trusted_proxy = file.trusted_proxy.into_iter().map(in_file).collect();
+        for (list, of_file) in
+            [(&mut self.trusted_proxy, file.trusted_proxy), (&mut self.exempt, file.exempt)]
+        {
+            if list.is_empty() {
+                *list = of_file.into_iter().map(in_file).collect();
+            }
         }
         self
     }

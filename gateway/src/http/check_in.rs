@@ -23,7 +23,8 @@ use super::audited::Noted;
 use super::peer::{Arrival, Peer};
 use super::problem::{Code, Problem, Result};
 use super::snapshot::{self, UnpackError};
-use super::{ApiState, body};
+use super::{ApiState, body, guard};
+use crate::admission::{Caller, Failure};
 use crate::audit::entry::agent;
 use crate::store::SnapshotBlob;
 use crate::telemetry::CheckInLabel;
@@ -47,6 +48,7 @@ pub async fn check_in(
     State(state): State<Arc<ApiState>>,
     peer: Peer,
     arrival: Arrival,
+    caller: Option<Extension<Caller>>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response> {
@@ -64,6 +66,19 @@ pub async fn check_in(
     let answer = state.tunnels.check_in(who, report, origin).await;
     telemetry.check_in_took(began.elapsed());
     let label = label(&answer);
+    let stranger = answer.as_ref().is_err_and(|refusal| matches!(refusal, CheckInRefusal::UnknownKey));
+    if let Some(Extension(caller)) = &caller {
+        if !stranger {
+            caller.welcome();
+        } else {
+            let told = guard::penalty(caller);
+            caller.failed(Failure::Credential);
+            if let Some(problem) = told {
+                telemetry.check_in(label);
+                return Err(problem);
+            }
+        }
+    }
     Ok(match answer {
         Ok((CheckInAnswer::Unchanged, stands)) => {
             let wait = wait.map(|wait| wait.min(stands.hold)).filter(|wait| !wait.is_zero());

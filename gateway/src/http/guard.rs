@@ -23,10 +23,14 @@ use super::origin::OwnOrigin;
 use super::peer::{Arrival, Peer};
 use super::problem::{Code, Problem, Result, method_not_allowed, not_found};
 use super::{ApiState, cookie, origin};
-use crate::access::{Access, Credential, Operator};
+use crate::access::{Access, Credential, Operator, whole_seconds};
+use crate::admission::{Caller, Failure};
 use crate::domain::authority::Role;
 use crate::domain::refusal::AdminError;
 use crate::telemetry::Requests;
+
+/// Seconds until a crowd of requests has passed.
+const CROWD_S: u32 = 1;
 
 /// What the guard of one operation knows.
 #[derive(Clone)]
@@ -62,9 +66,32 @@ pub async fn unknown_path(State(state): State<Arc<ApiState>>, peer: Peer, reques
         Ok(_) => not_found().await,
         Err(problem) => {
             refused_outside(&state.audit, "api.unknown", Some(peer), &Noted::default(), &problem);
-            problem
+            turned_away(problem, request.headers(), request.extensions())
         }
     }
+}
+
+/// What a stranger gets to hear. A credential that is nobody's counts against its source; from a source that is penalised
+/// it is not told what was wrong any more, and when to come back instead.
+fn turned_away(problem: Problem, headers: &HeaderMap, extensions: &Extensions) -> Problem {
+    let Some(caller) = extensions.get::<Caller>().filter(|_| problem.code() == Code::NotAuthenticated) else {
+        return problem;
+    };
+    let told = penalty(caller);
+    let shown = headers.contains_key(AUTHORIZATION)
+        || extensions.get().is_some_and(|peer| cookie::session_of(headers, *peer).is_some());
+    if shown {
+        caller.failed(Failure::Credential);
+    }
+    told.unwrap_or(problem)
+}
+
+/// What somebody is told whose source is penalised, and who shows nothing good.
+pub fn penalty(caller: &Caller) -> Option<Problem> {
+    let wait = caller.penalty()?;
+    let detail =
+        format!("too many wrong credentials came from there; come back in {} s", whole_seconds(wait));
+    Some(Problem::new(Code::TooManyAttempts, detail).retry_after_s(whole_seconds(wait)))
 }
 
 /// Fallback for methods that a path does not have, told in the same way.
@@ -73,7 +100,7 @@ pub async fn unknown_method(State(state): State<Arc<ApiState>>, peer: Peer, requ
         && let Err(problem) = authenticate(&state, &Shown::of(&request))
     {
         refused_outside(&state.audit, "api.unknown", Some(peer), &Noted::default(), &problem);
-        return problem;
+        return turned_away(problem, request.headers(), request.extensions());
     }
     method_not_allowed(request.method().clone()).await
 }
@@ -100,9 +127,12 @@ impl Guard {
             Ok(operator) => operator,
             Err(problem) => {
                 asked.refused(audit, None, &problem);
-                return Err(problem);
+                return Err(turned_away(problem, request.headers(), request.extensions()));
             }
         };
+        if let (Some(_), Some(caller)) = (&operator, request.extensions().get::<Caller>()) {
+            caller.welcome();
+        }
         if let Some(operator) = &operator {
             if let Err(problem) = self.may(operator, request.uri().path()).await {
                 asked.refused(audit, Some(operator), &problem);
@@ -110,6 +140,8 @@ impl Guard {
             }
             tracing::debug!(operator = %operator.name, operation = self.id, "admitted");
         }
+        let room = operator.as_ref().map(|operator| self.state.budget.request(&operator.name)).transpose();
+        let _room = room.map_err(|full| Problem::new(Code::Busy, full.to_string()).retry_after_s(CROWD_S))?;
         let recording = Recording::begin(audit, self.audited, asked, operator.clone()).await?;
         if let Some(operator) = &operator {
             request.extensions_mut().insert(operator.clone());

@@ -33,7 +33,11 @@ use super::check_in::line::{Answer, Desk, Line};
 use super::connection::Connection;
 use super::peer::Peer;
 use super::problem::{Code, Problem};
+use crate::admission::proxy_header::ProxyHeaders;
+use crate::admission::{Admission, Caller, Failure, Port};
 use crate::audit::Audit;
+use crate::budget::Budget;
+use crate::budget::memory::Use;
 use crate::config::PlainHttp;
 use crate::telemetry::{Telemetry, TransportLabel};
 
@@ -79,6 +83,8 @@ pub struct Policy {
     pub plain_http: PlainHttp,
     /// Proxies that may speak plain HTTP (unless it is switched off) and whose `x-forwarded-*` headers are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Load balancers that begin each connection with a PROXY header.
+    pub proxy_headers: ProxyHeaders,
     /// Connections at once; [`MAX_CONNECTIONS`] unless the system allows fewer open files.
     pub max_connections: usize,
 }
@@ -98,6 +104,19 @@ impl Policy {
     }
 }
 
+/// What the listener works with.
+#[derive(Clone, Debug)]
+pub struct Rooms {
+    /// Where it counts.
+    pub telemetry: Telemetry,
+    /// Who may be here before their login.
+    pub admission: Admission,
+    /// What there is for whoever may.
+    pub budget: Budget,
+    /// Where it records what it refuses.
+    pub audit: Audit,
+}
+
 /// When the listener ends.
 #[derive(Clone, Debug, Default)]
 pub struct Stop {
@@ -115,13 +134,12 @@ pub async fn serve(
     policy: Policy,
     tls: watch::Receiver<Arc<rustls::ServerConfig>>,
     router: Router,
-    telemetry: Telemetry,
-    audit: Audit,
+    rooms: Rooms,
     stop: Stop,
 ) {
     let places = Arc::new(Semaphore::new(policy.max_connections));
-    let desk = Arc::new(Desk::new(router, telemetry.clone()));
-    let door = Arc::new(Door { policy, desk, telemetry, audit, http: http(), stop: stop.clone() });
+    let desk = Arc::new(Desk::new(router, rooms.telemetry.clone()));
+    let door = Arc::new(Door { policy, desk, rooms, http: http(), stop: stop.clone() });
     let connections = TaskTracker::new();
     let accepting = async {
         loop {
@@ -196,46 +214,57 @@ fn http() -> auto::Builder<TokioExecutor> {
 struct Door {
     policy: Policy,
     desk: Arc<Desk>,
-    telemetry: Telemetry,
-    audit: Audit,
+    rooms: Rooms,
     http: auto::Builder<TokioExecutor>,
     stop: Stop,
 }
 
 impl Door {
-    /// One connection from accept to its end.
+    /// One connection from accept to its end, if it may be here.
     async fn enter(
         self: Arc<Self>,
-        socket: TcpStream,
-        address: SocketAddr,
+        mut socket: TcpStream,
+        peer: SocketAddr,
         tls: TlsAcceptor,
         place: OwnedSemaphorePermit,
     ) {
-        let _live = self.telemetry.connection();
+        let address = match self.policy.proxy_headers.client(&mut socket, peer).await {
+            Ok(address) => address,
+            Err(error) => return warn!(%peer, %error, "a load balancer's connection was closed"),
+        };
+        let Ok(caller) = self.rooms.admission.enter(Port::Http, address.ip()) else { return };
+        let Ok(_room) = self.rooms.budget.reserve(Use::Http) else { return };
+        let _live = self.rooms.telemetry.connection();
         let greeted = tokio::select! {
             greeted = greet(socket, tls, place) => greeted,
+            () = caller.displaced() => return,
             () = self.stop.graceful.cancelled() => return,
         };
         match greeted {
             Ok((connection, secure)) => {
                 let transport = if secure { TransportLabel::Tls } else { TransportLabel::Plain };
-                self.telemetry.connected(transport);
-                self.converse(connection, Peer { address, secure }).await;
+                self.rooms.telemetry.connected(transport);
+                self.converse(connection, Peer { address, secure }, caller).await;
             }
             Err(error) => {
-                self.telemetry.connected(TransportLabel::Failed);
+                self.rooms.telemetry.connected(TransportLabel::Failed);
                 debug!(peer = %address, %error, "connection ended before its first request");
+                caller.failed(if error.kind() == io::ErrorKind::TimedOut {
+                    Failure::Grace
+                } else {
+                    Failure::Nothing
+                });
             }
         }
     }
 
     /// Speaks HTTP on the connection until either side ends it.
-    async fn converse(self: Arc<Self>, connection: Connection, peer: Peer) {
+    async fn converse(self: Arc<Self>, connection: Connection, peer: Peer, caller: Caller) {
         let requests = Arc::new(Requests::default());
         let line = Arc::new(Line::new(Arc::clone(&self.desk)));
         let service = service_fn(|request: Request<Incoming>| {
             let in_flight = requests.start();
-            let answer = self.answer(&line, peer, request);
+            let answer = self.answer(&line, peer, &caller, request);
             async move {
                 let answer = answer.await;
                 drop(in_flight);
@@ -255,9 +284,10 @@ impl Door {
                     return;
                 }
                 verdict = &mut watch, if !retired => match verdict {
-                    Verdict::NeverAsked => return,
+                    Verdict::NeverAsked => return caller.failed(Failure::Grace),
                     Verdict::Idle => {}
                 },
+                () = caller.displaced() => return,
                 () = self.stop.graceful.cancelled(), if !retired => {}
                 () = self.stop.now.cancelled() => return,
             }
@@ -268,16 +298,25 @@ impl Door {
     }
 
     /// The answer, or the refusal of plain HTTP.
-    fn answer(&self, line: &Arc<Line>, mut peer: Peer, mut request: Request<Incoming>) -> Answer {
+    fn answer(
+        &self,
+        line: &Arc<Line>,
+        mut peer: Peer,
+        caller: &Caller,
+        mut request: Request<Incoming>,
+    ) -> Answer {
         if !(peer.secure || self.policy.allows_plain(peer.address)) {
             let problem = plain_http_refused();
             // Counted together by source, as all that strangers are refused: a flood does not fill the log.
-            refused_outside(&self.audit, PLAIN_HTTP, Some(peer), &Noted::default(), &problem);
+            refused_outside(&self.rooms.audit, PLAIN_HTTP, Some(peer), &Noted::default(), &problem);
             return Answer::Now(Some(problem.into_response()));
         }
         let is_direct = !self.policy.is_trusted(peer.address);
         if !is_direct {
             peer = forwarded(peer, request.headers());
+            request.extensions_mut().insert(caller.speaking_for(peer.address.ip()));
+        } else {
+            request.extensions_mut().insert(caller.clone());
         }
         request.extensions_mut().insert(peer);
         line.answer(request, peer, is_direct)

@@ -355,7 +355,10 @@ mod tests {
         let statuses: Vec<_> = change["responses"].as_object().expect("responses").keys().collect();
         assert_eq!(
             statuses,
-            ["200", "400", "401", "403", "404", "409", "412", "413", "415", "422", "500", "503", "507"]
+            [
+                "200", "400", "401", "403", "404", "408", "409", "412", "413", "415", "422", "429", "500",
+                "503", "507"
+            ]
         );
         let conflict = &change["responses"]["409"]["content"]["application/problem+json"]["schema"];
         assert_eq!(conflict["properties"]["code"]["enum"], json!(["edge-name-taken"]));

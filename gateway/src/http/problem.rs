@@ -41,13 +41,13 @@
 //! | 422 | `idempotency-key-reused` | this key was used for another request |
 //! | 426 | `unsupported-protocol` | the agent speaks a check-in protocol that this gateway does not |
 //! | 426 | `upgrade-required` | a stream needs `connection: upgrade` on HTTP/1.1 |
-//! | 429 | `too-many-attempts` | too many attempts to sign in; `retry-after` says when the next one counts |
+//! | 429 | `too-many-attempts` | too many attempts to sign in, or too many wrong credentials from there; `retry-after` says when the next one counts |
 //! | 500 | `internal` | a defect of the gateway; its log has more |
 //! | 502 | `service-unreachable` | the agent could not connect to the service |
 //! | 502 | `tunnel-lost` | the tunnel broke while the stream was being opened |
 //! | 502 | `bad-service-answer` | the service did not answer with HTTP that can be passed on |
-//! | 503 | `busy` | overload or drain |
-//! | 503 | `stream-refused` | too many streams in this tunnel, or the gateway is shutting down |
+//! | 503 | `busy` | overload, drain, or too many requests of this operator |
+//! | 503 | `stream-refused` | too many streams in this tunnel or of this operator, no memory for one more, or the gateway is shutting down |
 //! | 503 | `store-failed` | the change could not be stored |
 //! | 504 | `no-tunnel` | the edge opened no tunnel in time |
 //! | 507 | `store-full` | the gateway's disk is full |

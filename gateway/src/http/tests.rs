@@ -96,7 +96,16 @@ impl Bench {
         let public = PublicAddresses::new(None, None, 8000, &records.settings);
         let telemetry = Telemetry::default();
         let tunnels = Tunnels::start(Arc::clone(&store), records, audit.clone(), telemetry.clone());
-        let vitals = Vitals::new(telemetry, tunnels.clone(), readiness.clone(), folder.path().to_owned());
+        let admission = crate::admission::Admission::new(1000, vec![], telemetry.clone());
+        let memory = crate::budget::memory::Memory::new(1 << 30, 0);
+        let budget = crate::budget::Budget::new(memory, telemetry.clone());
+        let vitals = Vitals::new(
+            telemetry,
+            tunnels.clone(),
+            readiness.clone(),
+            (admission, budget.clone()),
+            folder.path().to_owned(),
+        );
         let state = Arc::new(ApiState {
             public,
             tunnels: tunnels.clone(),
@@ -110,6 +119,7 @@ impl Bench {
             readiness: readiness.clone(),
             uploads: Uploads::default(),
             vitals: vitals.clone(),
+            budget,
         });
         let router = router_of(operations(), Arc::clone(&state));
         Self { router, state, readiness, store, tunnels, vitals, access, token, _folder: folder }

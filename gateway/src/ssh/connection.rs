@@ -10,17 +10,19 @@ use shared::tunnel::carry::Meter;
 use shared::tunnel::sever::Severable;
 use shared::tunnel::socket::PatientSocket;
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::agent::Wires;
 use super::handler::Handler;
 use super::login::{Login, Who};
 use super::recorder::Recorder;
-use super::{LOGIN_GRACE, address};
+use super::{LOGIN_GRACE, Rooms, address};
 use crate::access::{Access, Ending};
+use crate::admission::{Caller, Failure, Port};
 use crate::audit::entry::{agent, stranger};
+use crate::budget::Budget;
+use crate::budget::memory::Use;
 use crate::link::Closer;
 use crate::tunnels::Tunnels;
 
@@ -30,22 +32,47 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// How often a drain looks whether an operator's streams have ended. The count has no bell.
 const DRAIN_LOOK: Duration = Duration::from_millis(100);
 
-/// A connection that was accepted.
-pub(super) struct Connection {
-    pub(super) config: Arc<Config>,
-    pub(super) tunnels: Tunnels,
-    pub(super) access: Access,
-    pub(super) recorder: Recorder,
+/// A connection that was accepted, from its first byte on, if it may be here.
+pub(super) async fn enter(
+    config: Arc<Config>,
+    rooms: Rooms,
+    stop: CancellationToken,
+    mut socket: TcpStream,
+    peer: SocketAddr,
+) {
+    let peer = match rooms.proxy_headers.client(&mut socket, peer).await {
+        Ok(peer) => peer,
+        Err(error) => {
+            tracing::warn!(%peer, %error, "a load balancer's connection was closed");
+            return;
+        }
+    };
+    let Ok(caller) = rooms.admission.enter(Port::Ssh, peer.ip()) else { return };
+    let Ok(_room) = rooms.budget.reserve(Use::Ssh) else { return };
+    let Rooms { tunnels, access, audit, budget, .. } = rooms;
+    let recorder = Recorder { audit, peer };
+    Connection { config, tunnels, access, budget, recorder, stop, peer, caller }.run(socket).await;
+}
+
+/// A connection that may be here.
+struct Connection {
+    config: Arc<Config>,
+    tunnels: Tunnels,
+    access: Access,
+    budget: Budget,
+    recorder: Recorder,
     /// The gateway takes no new work.
-    pub(super) stop: CancellationToken,
-    pub(super) peer: SocketAddr,
+    stop: CancellationToken,
+    peer: SocketAddr,
+    caller: Caller,
 }
 
 impl Connection {
-    /// Until it ends. `before_login` is given back at the login.
-    pub(super) async fn run(self, socket: TcpStream, before_login: OwnedSemaphorePermit) {
-        let Self { config, tunnels, access, recorder, stop, peer } = self;
+    /// Until it ends.
+    async fn run(self, socket: TcpStream) {
+        let Self { config, tunnels, access, budget, recorder, stop, peer, caller } = self;
         let begun = Instant::now();
+        let grace = tokio::time::Instant::now() + LOGIN_GRACE;
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%peer, %error, "the socket is gone already");
             return;
@@ -63,26 +90,37 @@ impl Connection {
         };
         let (closer, gone) = (wires.closer.clone(), wires.gone.clone());
         let meter = Arc::clone(&wires.meter);
-        let handler = Handler::new(tunnels.clone(), access.clone(), recorder.clone(), login.clone(), wires);
-        let greeted = timeout(LOGIN_GRACE, run_stream(config, socket, handler)).await;
+        let (rooms, known) = ((tunnels.clone(), access.clone(), budget), caller.clone());
+        let handler = Handler::new(rooms, recorder.clone(), login.clone(), wires, known);
+        let greeted = tokio::select! {
+            greeted = timeout_at(grace, run_stream(config, socket, handler)) => greeted,
+            () = caller.displaced() => return,
+        };
         let mut session = match greeted {
             Ok(Ok(session)) => session,
             Ok(Err(error)) => {
                 tracing::debug!(peer = %address(peer), %error, "no SSH client");
+                caller.failed(Failure::Nothing);
                 return;
             }
             Err(_) => {
                 tracing::debug!(peer = %address(peer), "no SSH version within the login grace");
+                caller.failed(Failure::Grace);
                 return;
             }
         };
         let end = tokio::select! {
             end = &mut session => end,
-            () = login.missed(LOGIN_GRACE) => {
+            () = login.missed(grace) => {
                 tracing::debug!(peer = %address(peer), "no login within the login grace");
+                caller.failed(Failure::Grace);
                 return;
             }
-            reason = until_closed(&closer, &login, before_login) => say_goodbye(&mut session, &sever, reason).await,
+            () = caller.displaced() => {
+                tracing::debug!(peer = %address(peer), "no login yet, and others wait for the place");
+                return;
+            }
+            reason = closer.closed() => say_goodbye(&mut session, &sever, reason).await,
             () = operator_is_done(&login, &meter, &stop) => {
                 say_goodbye(&mut session, &sever, "the gateway is shutting down").await
             }
@@ -109,6 +147,7 @@ impl Connection {
                 if login.was_tried() {
                     recorder.refused(stranger(), "ssh.login", "unknown-credential");
                 }
+                caller.failed(failure(&end, &login));
             }
         }
         gone.cancel();
@@ -136,11 +175,14 @@ async fn operator_ended(login: &Login, access: &Access) -> Ending {
     }
 }
 
-/// Gives the place before login back once there is a login, then waits for the order to close.
-async fn until_closed(closer: &Closer, login: &Login, before_login: OwnedSemaphorePermit) -> &'static str {
-    login.happened().await;
-    drop(before_login);
-    closer.closed().await
+/// What somebody did wrong who left without a login.
+fn failure(end: &Result<(), Error>, login: &Login) -> Failure {
+    match end {
+        // The task of the session panicked.
+        Err(Error::Join(_)) => Failure::Crash,
+        _ if login.was_refused() => Failure::Credential,
+        Ok(()) | Err(_) => Failure::Nothing,
+    }
 }
 
 async fn say_goodbye(

@@ -14,7 +14,10 @@ use super::login::{Login, Who};
 use super::operator::{Destination, Operating};
 use super::recorder::Recorder;
 use crate::access::Access;
+use crate::admission::Caller;
 use crate::audit::entry::{agent, stranger};
+use crate::budget::Budget;
+use crate::budget::memory::{Reservation, Use};
 use crate::telemetry::LoginLabel;
 use crate::tunnels::Tunnels;
 
@@ -22,15 +25,28 @@ use crate::tunnels::Tunnels;
 /// russh does not count what is only offered.
 const MAX_KEYS: usize = 16;
 
+/// Requests of an agent that are refused. Honest ones make none; who goes on is told to leave, since each costs an answer.
+const MAX_STRAYS: usize = 64;
+
+/// Wrong passwords on one connection; the next one ends it. An agent has one offer and needs one try; OpenSSH asks a
+/// person three times.
+const MAX_PASSWORDS: usize = 3;
+
 /// One connection's handler.
 pub(super) struct Handler {
     tunnels: Tunnels,
     access: Access,
+    budget: Budget,
+    /// After the login.
+    room: Option<Reservation>,
     recorder: Recorder,
     login: Login,
     wires: Wires,
     role: Role,
     keys_offered: usize,
+    passwords_refused: usize,
+    strays: usize,
+    caller: Caller,
 }
 
 enum Role {
@@ -41,21 +57,60 @@ enum Role {
 
 impl Handler {
     pub(super) fn new(
-        tunnels: Tunnels,
-        access: Access,
+        (tunnels, access, budget): (Tunnels, Access, Budget),
         recorder: Recorder,
         login: Login,
         wires: Wires,
+        caller: Caller,
     ) -> Self {
-        Self { tunnels, access, recorder, login, wires, role: Role::Stranger, keys_offered: 0 }
+        Self {
+            tunnels,
+            access,
+            budget,
+            room: None,
+            recorder,
+            login,
+            wires,
+            role: Role::Stranger,
+            keys_offered: 0,
+            passwords_refused: 0,
+            strays: 0,
+            caller,
+        }
     }
+
+    /// An agent asked for what it may not have.
+    fn stray(&mut self) {
+        self.strays += 1;
+        if self.strays > MAX_STRAYS {
+            self.wires.closer.close("the agent asks for what it may not have");
+        }
+    }
+
+    /// Refuses what was shown, or ends the connection where that was once too often.
+    fn refuse(&mut self, too_often: bool) -> Result<Auth, Error> {
+        self.login.refuse();
+        if too_often || self.caller.is_on_probation() {
+            Err(Error::NotAuthenticated)
+        } else {
+            Ok(Auth::reject())
+        }
+    }
+
+    /// Told to whoever logs in while the memory budget is used up.
+    const NO_ROOM: &'static str = "the gateway's memory budget is used up; try again later";
 
     fn count(&self, login: LoginLabel) {
         self.tunnels.telemetry().login(login);
     }
 
-    /// The record of a login is durable, as far as the disk allows, before whoever logs in hears of it.
+    /// The record of a login is durable, as far as the disk allows, before whoever logs in hears of it. Where there is no
+    /// room, the connection ends, and its end says why.
     async fn welcome(&mut self, who: Who) -> Auth {
+        match self.budget.reserve(Use::Tunnel) {
+            Ok(room) => self.room = Some(room),
+            Err(_) => self.wires.closer.close(Self::NO_ROOM),
+        }
         self.role = match &who {
             Who::Agent(admitted) => {
                 tracing::debug!(edge = %admitted.edge, link = admitted.link.0, "tunnel login");
@@ -71,6 +126,7 @@ impl Handler {
                 Role::Operator(Operating::new(operator.clone(), tunnels, &self.wires, recorder))
             }
         };
+        self.caller.welcome();
         self.login.set(who);
         Auth::Accept
     }
@@ -106,7 +162,8 @@ impl server::Handler for Handler {
             None => {
                 self.count(LoginLabel::RefusedPassword);
                 self.recorder.refused(stranger(), "ssh.login", "unknown-credential");
-                Ok(Auth::reject())
+                self.passwords_refused += 1;
+                self.refuse(self.passwords_refused > MAX_PASSWORDS)
             }
         }
     }
@@ -127,6 +184,7 @@ impl server::Handler for Handler {
             // People's clients offer one key after the other: that is told only where none of them was right.
             self.login.try_in_vain();
         }
+        // Of a person's keys the right one may come last, on probation too.
         Ok(if known { Auth::Accept } else { Auth::reject() })
     }
 
@@ -146,8 +204,9 @@ impl server::Handler for Handler {
                 self.recorder.refused(stranger(), "tunnel.login", "not-admitted");
                 if self.tunnels.knows_key(fingerprint).await {
                     tracing::info!(key = %fingerprint, "a stock client was refused: its edge has a tunnel");
+                    return Ok(Auth::reject());
                 }
-                Ok(Auth::reject())
+                self.refuse(false)
             }
         }
     }
@@ -159,7 +218,13 @@ impl server::Handler for Handler {
         session: &mut Session,
     ) -> Result<bool, Error> {
         match &mut self.role {
-            Role::Agent(agent) => Ok(agent.forward(address, *port, session)),
+            Role::Agent(agent) => {
+                let accepted = agent.forward(address, *port, session);
+                if !accepted {
+                    self.stray();
+                }
+                Ok(accepted)
+            }
             Role::Stranger => Ok(false),
             Role::Operator(operating) => {
                 operating.refuse("ssh.listen");
@@ -178,10 +243,13 @@ impl server::Handler for Handler {
         reply: ChannelOpenHandle,
         session: &mut Session,
     ) -> Result<(), Error> {
-        if let Role::Operator(operating) = &self.role {
-            let destination = Destination::of_tcp(host, port);
-            tell_outlook(operating, destination.as_ref(), session).await?;
-            operating.forward(destination, channel, reply);
+        match &self.role {
+            Role::Operator(operating) => {
+                let destination = Destination::of_tcp(host, port);
+                tell_outlook(operating, destination.as_ref(), session).await?;
+                operating.forward(destination, channel, reply);
+            }
+            Role::Stranger | Role::Agent(_) => self.stray(),
         }
         Ok(())
     }
@@ -193,10 +261,13 @@ impl server::Handler for Handler {
         reply: ChannelOpenHandle,
         session: &mut Session,
     ) -> Result<(), Error> {
-        if let Role::Operator(operating) = &self.role {
-            let destination = Destination::of_socket(path);
-            tell_outlook(operating, destination.as_ref(), session).await?;
-            operating.forward(destination, channel, reply);
+        match &self.role {
+            Role::Operator(operating) => {
+                let destination = Destination::of_socket(path);
+                tell_outlook(operating, destination.as_ref(), session).await?;
+                operating.forward(destination, channel, reply);
+            }
+            Role::Stranger | Role::Agent(_) => self.stray(),
         }
         Ok(())
     }
@@ -207,8 +278,9 @@ impl server::Handler for Handler {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), Error> {
-        if let Role::Operator(operating) = &mut self.role {
-            operating.open_session(channel, reply).await;
+        match &mut self.role {
+            Role::Operator(operating) => operating.open_session(channel, reply).await,
+            Role::Stranger | Role::Agent(_) => self.stray(),
         }
         Ok(())
     }

@@ -3,8 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
-
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Operator;
@@ -25,6 +24,7 @@ pub(super) struct Login {
     who: Arc<OnceLock<Who>>,
     happened: CancellationToken,
     tried: Arc<AtomicBool>,
+    refused: Arc<AtomicBool>,
 }
 
 impl Login {
@@ -36,9 +36,9 @@ impl Login {
         self.happened.cancelled().await;
     }
 
-    /// Waits until the grace has passed without a login; for ever, if there is one.
-    pub(super) async fn missed(&self, grace: Duration) {
-        if tokio::time::timeout(grace, self.happened()).await.is_ok() {
+    /// Waits until the grace is over without a login; for ever, if there is one.
+    pub(super) async fn missed(&self, grace: Instant) {
+        if tokio::time::timeout_at(grace, self.happened()).await.is_ok() {
             std::future::pending().await
         }
     }
@@ -46,6 +46,17 @@ impl Login {
     /// A key was offered that nobody here knows.
     pub(super) fn try_in_vain(&self) {
         self.tried.store(true, Relaxed);
+        self.refuse();
+    }
+
+    /// Something was shown that lets nobody in.
+    pub(super) fn refuse(&self) {
+        self.refused.store(true, Relaxed);
+    }
+
+    /// Whether something was.
+    pub(super) fn was_refused(&self) -> bool {
+        self.refused.load(Relaxed)
     }
 
     /// Whether one was.

@@ -10,8 +10,9 @@ use http::StatusCode;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
-use super::counts::{Counts, label};
+use super::counts::{Counts, Label as _, label};
 use super::histogram::Histogram;
+use crate::admission::Failure;
 use crate::domain::event::{Cause, What};
 use crate::domain::refusal::{CheckInRefusal, OpenError};
 
@@ -141,6 +142,68 @@ label! {
 }
 
 label! {
+    /// A port, and who is before their login there.
+    PortLabel is "port" {
+        /// 9000.
+        Http = "http",
+        /// 8000.
+        Ssh = "ssh",
+    }
+}
+
+label! {
+    /// What became of a connection at a port.
+    AdmissionLabel is "verdict" {
+        /// It got in.
+        Admitted = "admitted",
+        /// It got in, from a source that is penalised.
+        Probation = "probation",
+        /// Its source is penalised, and has its few places taken.
+        Penalised = "penalised",
+        /// Its source has too many before their login.
+        SourceCrowded = "source-crowded",
+        /// All together are too many before their login.
+        Crowded = "crowded",
+        /// It had got in, and gave its place to a newcomer.
+        Displaced = "displaced",
+    }
+}
+
+label! {
+    /// What strangers did wrong.
+    FailureLabel is "failure" {
+        /// They showed a credential that is nobody's.
+        Credential = "credential",
+        /// They showed none.
+        Nothing = "nothing",
+        /// They took too long.
+        Grace = "grace",
+        /// Something here broke over it.
+        Crash = "crash",
+    }
+}
+
+label! {
+    /// New work that was refused, since there was no room for it.
+    WorkLabel is "work" {
+        /// A connection to port 9000.
+        Http = "http-connection",
+        /// A connection to port 8000.
+        Ssh = "ssh-connection",
+        /// An agent's tunnel or an operator's SSH connection, at its login.
+        Tunnel = "tunnel",
+        /// A stream.
+        Stream = "stream",
+        /// A stream of an operator who has too many.
+        StreamOfOperator = "stream-of-operator",
+        /// A request.
+        Request = "request",
+        /// A request of an operator who has too many.
+        RequestOfOperator = "request-of-operator",
+    }
+}
+
+label! {
     /// What a connection to port 9000 speaks.
     TransportLabel is "transport" {
         /// TLS.
@@ -194,6 +257,9 @@ pub(super) struct Instruments {
     pub(super) streams: Counts<StreamLabel>,
     pub(super) logins: Counts<LoginLabel>,
     pub(super) connections: Counts<TransportLabel>,
+    pub(super) admissions: [Counts<AdmissionLabel>; 2],
+    pub(super) failures: Counts<FailureLabel>,
+    pub(super) refused_work: Counts<WorkLabel>,
     pub(super) live_connections: Arc<AtomicUsize>,
     pub(super) held_check_ins: Arc<AtomicUsize>,
     pub(super) requests: Operations,
@@ -213,6 +279,9 @@ impl Default for Telemetry {
             streams: Counts::default(),
             logins: Counts::default(),
             connections: Counts::default(),
+            admissions: [Counts::default(), Counts::default()],
+            failures: Counts::default(),
+            refused_work: Counts::default(),
             live_connections: Arc::default(),
             held_check_ins: Arc::default(),
             requests: Operations::default(),
@@ -266,6 +335,26 @@ impl Telemetry {
     /// Somebody logged in over SSH, or did not.
     pub fn login(&self, login: LoginLabel) {
         self.0.logins.add(login);
+    }
+
+    /// Somebody knocked at a port.
+    pub fn knocked(&self, port: PortLabel, verdict: AdmissionLabel) {
+        self.0.admissions[port.index()].add(verdict);
+    }
+
+    /// Somebody did something for which their source is penalised.
+    pub fn failed(&self, failure: Failure) {
+        self.0.failures.add(match failure {
+            Failure::Credential => FailureLabel::Credential,
+            Failure::Nothing => FailureLabel::Nothing,
+            Failure::Grace => FailureLabel::Grace,
+            Failure::Crash => FailureLabel::Crash,
+        });
+    }
+
+    /// There was no room for new work.
+    pub fn refused_work(&self, work: WorkLabel) {
+        self.0.refused_work.add(work);
     }
 
     /// A connection to port 9000 got as far as this.

@@ -9,9 +9,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
-use super::Vitals;
 use super::counts::{Levels, label};
 use super::vitals::Reading;
+use super::{PortLabel, Vitals};
 use crate::domain::authority::Reach;
 
 /// Media type of the page.
@@ -47,6 +47,11 @@ struct ReadLevels {
     streams: Gauge<u64, AtomicU64>,
     connections: Gauge<u64, AtomicU64>,
     held_check_ins: Gauge<u64, AtomicU64>,
+    before_login: Levels<PortLabel>,
+    penalised: Gauge<u64, AtomicU64>,
+    sources: Gauge<u64, AtomicU64>,
+    budget: Gauge<u64, AtomicU64>,
+    reserved: Gauge<u64, AtomicU64>,
     watchers: Gauge<u64, AtomicU64>,
     queue: Gauge<u64, AtomicU64>,
     store_up: Gauge<u64, AtomicU64>,
@@ -111,6 +116,11 @@ fn register_counters(registry: &mut Registry, vitals: &Vitals) {
     );
     add(registry, "stream_openings", "Streams that operators asked for", &counted.streams);
     add(registry, "ssh_logins", "Logins on port 8000", &counted.logins);
+    let [http, ssh] = &counted.admissions;
+    add(registry, "http_admissions", "Connections to port 9000 by what became of them before login", http);
+    add(registry, "ssh_admissions", "Connections to port 8000 by what became of them before login", ssh);
+    add(registry, "stranger_failures", "What strangers did wrong", &counted.failures);
+    add(registry, "refused_work", "New work for which there was no room", &counted.refused_work);
     add(registry, "http_connections_accepted", "Connections to port 9000", &counted.connections);
     add(registry, "http_requests", "Answers of the API by operation", &counted.requests);
     add(registry, "store_writes", "Writes to the store", &counted.store_writes);
@@ -142,6 +152,11 @@ impl ReadLevels {
             streams: Gauge::default(),
             connections: Gauge::default(),
             held_check_ins: Gauge::default(),
+            before_login: Levels::default(),
+            penalised: Gauge::default(),
+            sources: Gauge::default(),
+            budget: Gauge::default(),
+            reserved: Gauge::default(),
             watchers: Gauge::default(),
             queue: Gauge::default(),
             store_up: Gauge::default(),
@@ -160,6 +175,11 @@ impl ReadLevels {
         add(registry, "streams", "Streams that are live", &levels.streams);
         add(registry, "http_connections", "Connections to port 9000 that are open", &levels.connections);
         add(registry, "check_ins_held", "Check-ins that are held", &levels.held_check_ins);
+        add(registry, "before_login", "Connections on which nobody has logged in", &levels.before_login);
+        add(registry, "penalised_sources", "Sources whose failures count against them", &levels.penalised);
+        add(registry, "known_sources", "Sources that something is remembered of", &levels.sources);
+        add(registry, "memory_budget_bytes", "What the gateway may use", &levels.budget);
+        add(registry, "memory_reserved_bytes", "What its work may come to need", &levels.reserved);
         add(registry, "event_watchers", "Readers of the event stream", &levels.watchers);
         add(registry, "registry_queue", "Questions that wait for the registry", &levels.queue);
         add(registry, "store_up", "1 while the store can write", &levels.store_up);
@@ -179,7 +199,7 @@ impl ReadLevels {
     }
 
     fn set(&self, reading: &Reading) {
-        let Reading { measure, process, disk } = reading;
+        let Reading { measure, process, disk, admission, memory } = reading;
         let census = &measure.census;
         self.edges.set(EdgeLabel::NeverJoined, census.never_joined);
         self.edges.set(EdgeLabel::Offline, census.offline);
@@ -188,6 +208,13 @@ impl ReadLevels {
         self.agents.set(census.agents as u64);
         self.tunnels_wanted.set(census.wanted as u64);
         self.streams.set(measure.streams as u64);
+        let [http, ssh] = admission.before_login;
+        self.before_login.set(PortLabel::Http, http);
+        self.before_login.set(PortLabel::Ssh, ssh);
+        self.penalised.set(admission.penalised as u64);
+        self.sources.set(admission.sources as u64);
+        self.budget.set(memory.budget());
+        self.reserved.set(memory.used());
         self.watchers.set(measure.watchers as u64);
         self.queue.set(measure.queue as u64);
         self.from_edges.inner().store(measure.carried.from_edges, Relaxed);

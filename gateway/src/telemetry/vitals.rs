@@ -10,6 +10,10 @@ use shared::wire::admin;
 use super::Telemetry;
 use super::process::{Disk, Process};
 use super::series::Series;
+use crate::admission::Admission;
+use crate::admission::policy::Census;
+use crate::budget::Budget;
+use crate::budget::memory::Memory;
 use crate::domain::authority::Reach;
 use crate::domain::edge::Timestamp;
 use crate::readiness::Readiness;
@@ -23,6 +27,8 @@ struct Inner {
     telemetry: Telemetry,
     tunnels: Tunnels,
     readiness: Readiness,
+    admission: Admission,
+    budget: Budget,
     data_dir: PathBuf,
     /// Guards the series; held for as long as copying it takes.
     series: Mutex<Series>,
@@ -34,13 +40,21 @@ pub(super) struct Reading {
     pub(super) measure: Measure,
     pub(super) process: Process,
     pub(super) disk: Option<Disk>,
+    pub(super) admission: Census,
+    pub(super) memory: Memory,
 }
 
 impl Vitals {
     /// Of a gateway with these parts and this data folder.
-    pub fn new(telemetry: Telemetry, tunnels: Tunnels, readiness: Readiness, data_dir: PathBuf) -> Self {
+    pub fn new(
+        telemetry: Telemetry,
+        tunnels: Tunnels,
+        readiness: Readiness,
+        (admission, budget): (Admission, Budget),
+        data_dir: PathBuf,
+    ) -> Self {
         let series = Mutex::new(Series::default());
-        Self(Arc::new(Inner { telemetry, tunnels, readiness, data_dir, series }))
+        Self(Arc::new(Inner { telemetry, tunnels, readiness, admission, budget, data_dir, series }))
     }
 
     /// The counters.
@@ -52,7 +66,7 @@ impl Vitals {
     pub async fn status(&self, reach: Reach) -> admin::Status {
         let (elapsed, started) = self.age();
         let whole = reach.is_all();
-        let Reading { measure, process, disk } = self.read(reach).await;
+        let Reading { measure, process, disk, .. } = self.read(reach).await;
         let census = measure.census;
         let edges = admin::EdgeCounts {
             never_joined: census.never_joined,
@@ -101,7 +115,8 @@ impl Vitals {
         let files = move || (Process::read(), Disk::under(&data_dir));
         // A disk that hangs must not hang whoever else is on this thread.
         let (process, disk) = tokio::task::spawn_blocking(files).await.unwrap_or_default();
-        Reading { measure, process, disk }
+        let (admission, memory) = (self.0.admission.census(), self.0.budget.memory().clone());
+        Reading { measure, process, disk, admission, memory }
     }
 
     pub(super) fn series<T>(&self, with: impl FnOnce(&mut Series) -> T) -> T {

@@ -33,10 +33,14 @@ async fn start(plain_http: PlainHttp, max_connections: usize, router: Router) ->
     let address = listener.local_addr().expect("bound");
     let (sender, tls) = watch::channel(Arc::clone(&identity.tls));
     let stop = Stop::default();
-    let policy = Policy { plain_http, trusted_proxies: vec![], max_connections };
+    let proxy_headers = ProxyHeaders::default();
+    let policy = Policy { plain_http, trusted_proxies: vec![], proxy_headers, max_connections };
     let audit = Audit::open(folder.path(), 1 << 20).expect("a log");
-    let serving = serve(listener, policy, tls, router, Telemetry::default(), audit.clone(), stop.clone());
-    let serving = tokio::spawn(serving);
+    let telemetry = Telemetry::default();
+    let admission = Admission::new(MAX_CONNECTIONS, vec![], telemetry.clone());
+    let budget = Budget::new(crate::budget::memory::Memory::new(1 << 30, 0), telemetry.clone());
+    let rooms = Rooms { telemetry, admission, budget, audit: audit.clone() };
+    let serving = tokio::spawn(serve(listener, policy, tls, router, rooms, stop.clone()));
     Gateway { address, identity, stop, serving, audit, folder, _tls: sender }
 }
 
@@ -115,6 +119,7 @@ fn plain_http_is_for_this_machine_and_trusted_proxies() {
     let policy = |plain_http| Policy {
         plain_http,
         trusted_proxies: vec!["10.0.0.0/8".parse().expect("a network")],
+        proxy_headers: ProxyHeaders::default(),
         max_connections: 1,
     };
     let peers = [

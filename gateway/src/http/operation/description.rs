@@ -105,7 +105,8 @@ impl Operation {
             example,
             reads: |text| serde_json::from_str::<T>(text).map(drop),
         });
-        self.fails(&[Code::InvalidJson, Code::InvalidField, Code::UnsupportedMediaType, Code::BodyTooLarge])
+        self.fails(&[Code::InvalidJson, Code::InvalidField, Code::UnsupportedMediaType])
+            .fails(&[Code::BodyTooLarge, Code::BodyTooSlow])
     }
 
     /// The body of [`Self::takes`] may be left out.
@@ -268,9 +269,9 @@ fn parameters(path: &'static str) -> impl Iterator<Item = &'static str> {
 fn refusals(needs: Needs) -> &'static [Code] {
     match needs {
         Needs::Nothing => &[],
-        Needs::Anybody => &[Code::NotAuthenticated, Code::CrossOrigin],
+        Needs::Anybody => &[Code::NotAuthenticated, Code::CrossOrigin, Code::TooManyAttempts, Code::Busy],
         Needs::Edges(_) | Needs::Edge(_) | Needs::Gateway(_) => {
-            &[Code::NotAuthenticated, Code::CrossOrigin, Code::NotAllowed]
+            &[Code::NotAuthenticated, Code::CrossOrigin, Code::NotAllowed, Code::TooManyAttempts, Code::Busy]
         }
     }
 }

@@ -14,9 +14,8 @@ use serde::de::DeserializeOwned;
 
 use super::parts::{Tone, notice};
 use super::refusal::sentence;
-use crate::http::ApiState;
-use crate::http::guard;
 use crate::http::problem::{Code, Problem, Result};
+use crate::http::{ApiState, body, guard};
 
 /// Bounds of a check-in interval, in seconds, as the registry has them.
 pub const INTERVALS: (u32, u32) = (1, 86_400);
@@ -38,7 +37,8 @@ impl<T: DeserializeOwned + Send> FromRequest<Arc<ApiState>> for Form<T> {
         let peer = request.extensions().get().copied();
         let peer = peer.ok_or_else(|| Problem::internal("the listener named no peer"))?;
         guard::from_our_page(state, request.uri(), request.headers(), peer)?;
-        let form: std::result::Result<_, FormRejection> = axum::Form::from_request(request, state).await;
+        let form: std::result::Result<_, FormRejection> =
+            body::in_time(axum::Form::from_request(request, state)).await?;
         form.map(|axum::Form(form)| Self(form)).map_err(|rejection| {
             let code = match rejection.status() {
                 StatusCode::PAYLOAD_TOO_LARGE => Code::BodyTooLarge,

@@ -29,7 +29,11 @@ impl Bench {
         let tunnels = Tunnels::start(Arc::clone(&store), records, audit.clone(), telemetry.clone());
         let readiness = Readiness::new(store, audit);
         let folder_path = folder.path().to_owned();
-        let vitals = Vitals::new(telemetry.clone(), tunnels.clone(), readiness, folder_path);
+        let admission = crate::admission::Admission::new(1000, vec![], telemetry.clone());
+        let memory = crate::budget::memory::Memory::new(1 << 30, 0);
+        let budget = crate::budget::Budget::new(memory, telemetry.clone());
+        let vitals =
+            Vitals::new(telemetry.clone(), tunnels.clone(), readiness, (admission, budget), folder_path);
         Self { page: Page::new(vitals), tunnels, telemetry, _folder: folder }
     }
 
