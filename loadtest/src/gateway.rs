@@ -1,7 +1,7 @@
 //! A gateway that the harness starts, in a folder of its own and on free ports, and can start anew on the same ones.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,6 @@ use crate::process::{self, Process};
 
 /// Message of the gateway's log record with its addresses and keys.
 const READY: &str = "gateway is ready";
-/// Any free port.
-const FREE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 /// Longest wait for a gateway that was asked to end. It gives live streams 30 s.
 const END: Duration = Duration::from_secs(45);
 
@@ -51,7 +49,16 @@ impl Gateway {
     /// # Errors
     /// If it does not come up; with its last words.
     pub async fn start(program: &Path, folder: &Path) -> Result<Self> {
-        let (process, ready) = start(program, folder, FREE, FREE).await?;
+        Self::start_on(Ipv4Addr::LOCALHOST.into(), program, folder).await
+    }
+
+    /// As [`Gateway::start`], on another address of this machine.
+    ///
+    /// # Errors
+    /// As for [`Gateway::start`].
+    pub async fn start_on(address: IpAddr, program: &Path, folder: &Path) -> Result<Self> {
+        let free = SocketAddr::new(address, 0);
+        let (process, ready) = start(program, folder, free, free).await?;
         let address = |field: &str| -> Result<SocketAddr> {
             ready[field]
                 .as_str()
@@ -105,6 +112,10 @@ async fn start(program: &Path, folder: &Path, api: SocketAddr, ssh: SocketAddr) 
     let mut command = process::program(program);
     command.args(["serve", "--json", "--metrics-addr", "none"]);
     command.args(["--api-addr", &api.to_string(), "--ssh-addr", &ssh.to_string()]);
+    if !api.ip().is_loopback() {
+        // The end of a path: an operator on the gateway's machine comes from that address itself.
+        command.args(["--plain-http", "any"]);
+    }
     command.arg("--data-dir").arg(folder.join("gateway"));
     command.arg("--bootstrap-token-file").arg(token_file(folder));
     // `Process` makes its log anew, so that the word of an earlier start is not taken for this one's.

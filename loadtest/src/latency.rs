@@ -1,9 +1,10 @@
 //! Small requests: how many a second, and how long each takes.
 //!
 //! A request is 64 bytes to the service and the same 64 bytes back; on each connection the next begins when the last is
-//! answered. So this measures what a program that waits for its answers gets, and not what a queue does under a load
+//! answered. A stream's set-up is measured the same way: its first bytes and the service's word that they are there. So this measures what a program that waits for its answers gets, and not what a queue does under a load
 //! that does not wait.
 
+use std::cell::Cell;
 use std::io;
 use std::time::Duration;
 
@@ -17,9 +18,9 @@ use crate::bench::{Bench, Entry};
 use crate::pattern::Pattern;
 use crate::plan::{Requests, Way};
 use crate::report::RequestSample;
-use crate::service::{Order, Work};
+use crate::service::{Order, Work, YES};
 use crate::stream::{self, ANSWER};
-use crate::throughput::carry;
+use crate::units::MIB;
 
 /// Bytes of a request: a keystroke, a query by key, the head of a small frame.
 const REQUEST: usize = 64;
@@ -37,11 +38,13 @@ struct Tally {
 
 /// Asks for as long as `each`.
 pub async fn measure(bench: &Bench, way: Way, case: Requests, each: Duration) -> RequestSample {
-    let entry = bench.entry(way);
+    let Ok(entry) = bench.entry(way) else {
+        return RequestSample { failures: 1, ..RequestSample::default() };
+    };
     match case {
         Requests::One | Requests::ThirtyTwo => on_kept_connections(&entry, case.connections(), each).await,
         Requests::BesideBulk => beside_bulk(&entry, &bench.pattern, each).await,
-        Requests::NewConnections => on_new_connections(&entry, each).await,
+        Requests::SetUp => new_streams(&entry, each).await,
     }
 }
 
@@ -57,28 +60,35 @@ async fn on_kept_connections(entry: &Entry, connections: u32, each: Duration) ->
     sample(join_all(asking).await, begun.elapsed())
 }
 
-/// While this many requests are asked, a bulk stream takes all it can. If it fails, that is a failure too.
+/// While these requests are asked, a bulk stream takes all it can, and what it gets is counted too. If it fails, that is a
+/// failure.
 async fn beside_bulk(entry: &Entry, pattern: &Pattern, each: Duration) -> RequestSample {
     let endless = Order { work: Work::Send, start: 0, length: u64::MAX };
     let Ok(mut bulk) = stream::open(entry, endless).await else {
         return RequestSample { failures: 1, ..RequestSample::default() };
     };
+    let arrived = Cell::new(0);
+    let begun = Instant::now();
+    let carrying = async {
+        bulk.write_all(&[YES]).await?;
+        pattern.receive_counting(&mut bulk, 0, u64::MAX, |bytes| arrived.set(arrived.get() + bytes)).await
+    };
     tokio::select! {
-        sample = on_kept_connections(entry, 1, each) => sample,
-        _ended = carry(&mut bulk, pattern, endless) => RequestSample { failures: 1, ..RequestSample::default() },
+        sample = on_kept_connections(entry, 1, each) => {
+            let rate = arrived.get() as f64 / MIB as f64 / begun.elapsed().as_secs_f64();
+            RequestSample { bulk_mib_per_second: Some(rate), ..sample }
+        }
+        _ended = carrying => RequestSample { failures: 1, ..RequestSample::default() },
     }
 }
 
-async fn on_new_connections(entry: &Entry, each: Duration) -> RequestSample {
+/// Opens one stream after the other. Each ends when the next begins.
+async fn new_streams(entry: &Entry, each: Duration) -> RequestSample {
     let mut tally = Tally::default();
     let (begun, mut now) = (Instant::now(), Instant::now());
     while begun.elapsed() < each {
-        let answered = async {
-            let mut stream = stream::open(entry, ECHO).await?;
-            request(&mut stream, 0).await
-        };
-        match answered.await {
-            Ok(()) => tally.latencies.push(now.elapsed()),
+        match stream::open(entry, ECHO).await {
+            Ok(_) => tally.latencies.push(now.elapsed()),
             Err(_) => tally.failures += 1,
         }
         now = Instant::now();
@@ -129,5 +139,11 @@ async fn request(stream: &mut TcpStream, number: u64) -> Result<()> {
 fn sample(tallies: Vec<Tally>, elapsed: Duration) -> RequestSample {
     let failures = tallies.iter().map(|tally| tally.failures).sum();
     let latencies: Vec<Duration> = tallies.into_iter().flat_map(|tally| tally.latencies).collect();
-    RequestSample { requests: latencies.len() as u64, seconds: elapsed.as_secs_f64(), failures, latencies }
+    RequestSample {
+        requests: latencies.len() as u64,
+        seconds: elapsed.as_secs_f64(),
+        failures,
+        latencies,
+        bulk_mib_per_second: None,
+    }
 }

@@ -8,7 +8,8 @@
 //! | [`report`] PURE | from samples to the report on the terminal and in JSON |
 //! | [`pattern`], [`service`] | the bytes that are sent, and the service behind the tunnel that checks them |
 //! | [`process`], [`machine`] | child processes and the CPU time they used; what machine this is |
-//! | [`gateway`], [`admin`], [`site`], [`openssh`], [`bench`](mod@bench) | a gateway, a gateway with an agent, the same in stock OpenSSH, and both at once |
+//! | [`place`] | where things run: on the loopback interface, or on both sides of a path |
+//! | [`gateway`], [`admin`], [`site`], [`openssh`], [`rathole`], [`bore`], [`bench`](mod@bench) | a gateway, a gateway with an agent, the same in three peers, and all at once |
 //! | [`stream`] | one connection through a way |
 //! | [`throughput`], [`latency`] | the two measurements |
 //! | [`agents`] | thousands of simulated agents: engine, schedule, and what is measured |
@@ -21,14 +22,17 @@
 pub mod admin;
 pub mod agents;
 pub mod bench;
+pub mod bore;
 pub mod gateway;
 pub mod latency;
 pub mod machine;
 pub mod openssh;
 pub mod options;
 pub mod pattern;
+pub mod place;
 pub mod plan;
 pub mod process;
+pub mod rathole;
 pub mod report;
 pub mod service;
 pub mod site;

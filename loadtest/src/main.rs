@@ -14,6 +14,7 @@ use loadtest::agents::run::Progress;
 use loadtest::bench::Bench;
 use loadtest::machine::Circumstances;
 use loadtest::options::{Measurement, Options, Run};
+use loadtest::place::Place;
 use loadtest::plan::{self, Bulk, Requests, Way};
 use loadtest::report::{self, Placed, Report, Row};
 use loadtest::units::MIB;
@@ -137,35 +138,68 @@ async fn run(measurement: Measurement) -> Result<()> {
     match measurement {
         Measurement::Agents { .. } => bail!("simulated agents have a run of their own"),
         Measurement::Throughput { bytes, run } => {
-            let (circumstances, bench) = start(&run).await?;
-            let measure = async |case: Bulk, way| throughput::measure(&bench, way, case, bytes).await;
-            let (rounds, samples) = in_turn(&run, &Bulk::ALL, measure).await;
-            let each = format!("{:.1} MiB each time", bytes as f64 / MIB as f64);
-            let rows = report::bulk_rows(&Bulk::ALL, &samples);
-            publish(&run, &Report { circumstances, each, rounds, rows }, report::bulk_text)
+            let started = start(&run, Place::Loopback, &Way::ALL).await?;
+            bulk(&run, &started, &Bulk::ALL, bytes, &size(bytes)).await
+        }
+        Measurement::Path { bytes, path, run } => {
+            let place = Place::Path(netpath::Path::lay(path.weather(), run.seed)?);
+            let started = start(&run, place, &Way::OVER_A_PATH).await?;
+            bulk(&run, &started, &Bulk::OVER_A_PATH, bytes, &format!("{} over {path}", size(bytes))).await
         }
         Measurement::Latency { each, run } => {
-            let (circumstances, bench) = start(&run).await?;
-            let measure = async |case: Requests, way| latency::measure(&bench, way, case, each).await;
-            let (rounds, samples) = in_turn(&run, &Requests::ALL, measure).await;
+            let started = start(&run, Place::Loopback, &Way::ALL).await?;
+            let measure = async |case: Requests, way| latency::measure(&started.bench, way, case, each).await;
+            let (rounds, samples) = in_turn(&run, &Requests::ALL, &started.ways, measure).await;
             let each = format!("64 bytes there and back, {:.1} s each time", each.as_secs_f64());
-            let rows = report::request_rows(&Requests::ALL, &samples);
-            publish(&run, &Report { circumstances, each, rounds, rows }, report::request_text)
+            let rows = report::request_rows(&Requests::ALL, &started.ways, &samples);
+            publish(&run, &started.report(each, rounds, rows), report::request_text)
         }
     }
 }
 
-async fn start(run: &Run) -> Result<(Circumstances, Bench)> {
-    let programs = run.programs()?;
+async fn bulk(run: &Run, started: &Started, cases: &[Bulk], bytes: u64, each: &str) -> Result<()> {
+    let measure = async |case: Bulk, way| throughput::measure(&started.bench, way, case, bytes).await;
+    let (rounds, samples) = in_turn(run, cases, &started.ways, measure).await;
+    let rows = report::bulk_rows(cases, &started.ways, &samples);
+    publish(run, &started.report(format!("{each} each time"), rounds, rows), report::bulk_text)
+}
+
+fn size(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / MIB as f64)
+}
+
+/// Everything that takes part, up.
+struct Started {
+    circumstances: Circumstances,
+    bench: Bench,
+    ways: Vec<Way>,
+    missing: Vec<String>,
+}
+
+impl Started {
+    fn report<R>(&self, each: String, rounds: u32, rows: Vec<R>) -> Report<R> {
+        let (circumstances, missing) = (self.circumstances.clone(), self.missing.clone());
+        Report { circumstances, each, rounds, missing, rows }
+    }
+}
+
+async fn start(run: &Run, place: Place, ways: &[Way]) -> Result<Started> {
+    let (programs, peers) = (run.programs()?, run.peers()?);
     let circumstances = Circumstances::now(run.seed);
-    complain("starting a gateway, an agent and OpenSSH");
-    Ok((circumstances, Bench::start(&programs, run.seed).await?))
+    complain("starting a gateway, an agent and their peers");
+    let bench = Bench::start(&programs, &peers, place, ways, run.seed).await?;
+    let (ways, missing) = (bench.ways(ways), peers.missing());
+    if !missing.is_empty() {
+        complain(&format!("without {}: ci/install-peers builds what is missing", missing.join(", ")));
+    }
+    Ok(Started { circumstances, bench, ways, missing })
 }
 
 /// Runs the plan until it is done or the time is up. Returns the number of whole rounds with their samples.
 async fn in_turn<C: Copy, S>(
     run: &Run,
     cases: &[C],
+    ways: &[Way],
     mut measure: impl AsyncFnMut(C, Way) -> S,
 ) -> (u32, Vec<Placed<C, S>>) {
     let begun = Instant::now();
@@ -178,7 +212,7 @@ async fn in_turn<C: Copy, S>(
         if !io::stderr().is_terminal() {
             complain(&format!("round {} of {}", round + 1, run.rounds));
         }
-        let steps = plan::round(round, cases);
+        let steps = plan::round(round, cases, ways);
         for (number, (case, way)) in steps.iter().enumerate() {
             progress(&format!(
                 "round {} of {}, {} of {}: {}",

@@ -5,18 +5,15 @@
 //! speed.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep};
 
-use crate::process::{PAUSE, Process, START};
+use crate::place::{Place, free_address};
+use crate::process::{Process, installed, wait_for_listener};
 
-/// Where Debian puts programs, also those for root.
-const FOLDERS: [&str; 4] = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"];
 /// The one cipher of both ends.
 const CIPHER: &str = "aes256-gcm@openssh.com";
 /// What `ssh -R` prints before the port that the server chose.
@@ -39,22 +36,24 @@ impl OpenSsh {
     ///
     /// # Errors
     /// If a program is missing or does not come up.
-    pub async fn start(folder: &Path, service: SocketAddr) -> Result<Self> {
+    pub async fn start(place: &Place, folder: &Path, service: u16) -> Result<Self> {
         let folder = folder.join("openssh");
         fs::create_dir(&folder).context("can't make a folder for OpenSSH")?;
-        let (sshd, server) = start_server(&folder).await?;
+        let (sshd, server) = start_server(place, &folder).await?;
 
-        let mut command = client(&folder, server)?;
-        command.args(["-R", &format!("127.0.0.1:0:{service}")]);
+        let mut command = place.agents_side(&installed("ssh", "openssh-client")?);
+        to_server(&mut command, &folder, server);
+        command.args(["-R", &format!("127.0.0.1:0:127.0.0.1:{service}")]);
         let mut remote = Process::start("ssh -R", command, folder.join("remote.log"))?;
         let port = remote.printed("which port the server chose", allocated_port).await?;
         let remote_address = SocketAddr::from(([127, 0, 0, 1], port));
 
-        let local_address = free_address()?;
-        let mut command = client(&folder, server)?;
+        let local_address = free_address(Ipv4Addr::LOCALHOST.into())?;
+        let mut command = Command::new(installed("ssh", "openssh-client")?);
+        to_server(&mut command, &folder, server);
         command.args(["-L", &format!("{local_address}:{remote_address}")]);
         let local = Process::start("ssh -L", command, folder.join("local.log"))?;
-        wait_for_listener("ssh -L", &local, local_address).await?;
+        wait_for_listener(&local, local_address).await?;
         Ok(Self { local, remote, sshd, remote_address, local_address })
     }
 
@@ -69,7 +68,7 @@ impl OpenSsh {
     }
 }
 
-async fn start_server(folder: &Path) -> Result<(Process, SocketAddr)> {
+async fn start_server(place: &Place, folder: &Path) -> Result<(Process, SocketAddr)> {
     for key in ["host", "key"] {
         let mut command = Command::new(installed("ssh-keygen", "openssh-client")?);
         command.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(folder.join(key));
@@ -80,7 +79,7 @@ async fn start_server(folder: &Path) -> Result<(Process, SocketAddr)> {
     if rustix::process::geteuid().is_root() {
         fs::create_dir_all("/run/sshd").context("can't make /run/sshd")?;
     }
-    let address = free_address()?;
+    let address = place.free_address()?;
     let config = format!(
         "ListenAddress {address}\nHostKey {}\nAuthorizedKeysFile {}\nCiphers {CIPHER}\nPidFile none\nUsePAM no\n\
          StrictModes no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\nUseDNS no\n",
@@ -91,12 +90,11 @@ async fn start_server(folder: &Path) -> Result<(Process, SocketAddr)> {
     let mut command = Command::new(installed("sshd", "openssh-server")?);
     command.args(["-D", "-e", "-f"]).arg(folder.join("config"));
     let sshd = Process::start("sshd", command, folder.join("sshd.log"))?;
-    wait_for_listener("sshd", &sshd, address).await?;
+    wait_for_listener(&sshd, address).await?;
     Ok((sshd, address))
 }
 
-fn client(folder: &Path, server: SocketAddr) -> Result<Command> {
-    let mut command = Command::new(installed("ssh", "openssh-client")?);
+fn to_server(command: &mut Command, folder: &Path, server: SocketAddr) {
     command.args(["-N", "-F", "none", "-p", &server.port().to_string(), "-i"]).arg(folder.join("key"));
     let known = format!("UserKnownHostsFile={}", folder.join("known").display());
     let ciphers = format!("Ciphers={CIPHER}");
@@ -111,30 +109,6 @@ fn client(folder: &Path, server: SocketAddr) -> Result<Command> {
         command.args(["-o", option]);
     }
     command.arg(server.ip().to_string());
-    Ok(command)
-}
-
-async fn wait_for_listener(name: &str, process: &Process, address: SocketAddr) -> Result<()> {
-    let begun = Instant::now();
-    while TcpStream::connect(address).await.is_err() {
-        ensure!(begun.elapsed() < START, "{name} does not listen on {address}:\n{}", process.last_words());
-        sleep(PAUSE).await;
-    }
-    Ok(())
-}
-
-fn installed(program: &str, package: &str) -> Result<PathBuf> {
-    let mut places = FOLDERS.iter().map(|folder| Path::new(folder).join(program));
-    places
-        .find(|path| path.is_file())
-        .with_context(|| format!("{program} is missing: apt-get install {package}"))
-}
-
-/// An address that nobody listens on. OpenSSH can't choose its own and say which, so another program could take it first;
-/// then the start fails.
-fn free_address() -> Result<SocketAddr> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).context("the loopback interface has no free port")?;
-    Ok(listener.local_addr()?)
 }
 
 fn allocated_port(log: &str) -> Option<u16> {

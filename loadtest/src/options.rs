@@ -1,16 +1,19 @@
 //! The command line of `tidegate-loadtest`.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Parser, Subcommand};
+use netpath::{Loss, Weather};
 
 use crate::agents;
+use crate::bench::Peers;
 use crate::site::Programs;
 use crate::units;
 
-/// Measures Tidegate from outside, beside stock OpenSSH that does the same work in the same minute
+/// Measures Tidegate from outside, beside peers that do the same work in the same minute
 ///
 /// Starts the programs itself, on free ports of the loopback interface and in a temporary folder. The report goes to
 /// standard output, progress to standard error. Exits with 1 if anything failed.
@@ -30,6 +33,18 @@ pub enum Measurement {
         /// Bytes of each measurement, shared by its streams
         #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = units::bytes)]
         bytes: u64,
+        /// How to run.
+        #[command(flatten)]
+        run: Run,
+    },
+    /// Bulk data over a path that is far, narrow or loses packets, beside a plain TCP connection; needs root and TUN devices
+    Path {
+        /// Bytes of each measurement
+        #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = units::bytes)]
+        bytes: u64,
+        /// The path.
+        #[command(flatten)]
+        path: PathOptions,
         /// How to run.
         #[command(flatten)]
         run: Run,
@@ -57,6 +72,38 @@ pub enum Measurement {
     },
 }
 
+/// The path between the agent's side and the gateway's.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct PathOptions {
+    /// Round trip, half of it in each direction
+    #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = units::duration)]
+    pub round_trip: Duration,
+    /// Packets that vanish, in each direction
+    #[arg(long, value_name = "SHARE", default_value = "0%")]
+    pub loss: Loss,
+    /// Bytes a second that the path takes in each direction, with IP headers; as many as come by default
+    #[arg(long, value_name = "SIZE", value_parser = units::bytes)]
+    pub rate: Option<u64>,
+}
+
+impl PathOptions {
+    /// The weather in each direction.
+    pub fn weather(self) -> Weather {
+        Weather { rate: self.rate, ..Weather::far(self.round_trip, self.loss) }
+    }
+}
+
+impl fmt::Display for PathOptions {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} ms round trip, ", self.round_trip.as_millis())?;
+        write!(formatter, "{} % loss each way", self.loss.share() * 100.0)?;
+        match self.rate {
+            Some(rate) => write!(formatter, ", {:.1} MiB/s", rate as f64 / units::MIB as f64),
+            None => Ok(()),
+        }
+    }
+}
+
 /// How to run, whatever is measured.
 #[derive(Args, Debug)]
 pub struct Run {
@@ -72,6 +119,12 @@ pub struct Run {
     /// Write the report to this file as JSON too
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Folder with the peers that Debian does not have [default: where ci/install-peers puts them, beside this program's]
+    #[arg(long, value_name = "FOLDER")]
+    peers: Option<PathBuf>,
+    /// Do not run where a peer is missing
+    #[arg(long)]
+    pub all_peers: bool,
     /// The gateway's program [default: beside this one]
     #[arg(long, value_name = "FILE")]
     tidegate: Option<PathBuf>,
@@ -81,6 +134,25 @@ pub struct Run {
 }
 
 impl Run {
+    /// The peers that are there.
+    ///
+    /// # Errors
+    /// With the name of one that is missing, where all are wanted.
+    pub fn peers(&self) -> Result<Peers> {
+        let own = std::env::current_exe().context("can't tell where this program is")?;
+        // From target/release/PROGRAM to target/peers/bin.
+        let beside = own.ancestors().nth(2).map(|target| target.join("peers/bin"));
+        let folder = self.peers.clone().or(beside).context("this program is in no folder")?;
+        let peers = Peers::in_folder(&folder);
+        let missing = peers.missing().join(", ");
+        ensure!(
+            missing.is_empty() || !self.all_peers,
+            "{missing}: missing in {}; ci/install-peers builds what is missing",
+            folder.display()
+        );
+        Ok(peers)
+    }
+
     /// The programs to measure.
     ///
     /// # Errors

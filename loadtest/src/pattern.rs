@@ -70,6 +70,20 @@ impl Pattern {
         start: u64,
         length: u64,
     ) -> io::Result<()> {
+        self.receive_counting(from, start, length, |_| {}).await
+    }
+
+    /// As [`Pattern::receive`], and says of each part that was right how many bytes it had.
+    ///
+    /// # Errors
+    /// As for [`Pattern::receive`].
+    pub async fn receive_counting(
+        &self,
+        from: &mut (impl AsyncRead + Unpin),
+        start: u64,
+        length: u64,
+        mut arrived: impl FnMut(u64),
+    ) -> io::Result<()> {
         let mut buffer = vec![0; BLOCK];
         let mut received = 0;
         while received < length {
@@ -88,6 +102,7 @@ impl Pattern {
                 ));
             }
             received += count as u64;
+            arrived(count as u64);
         }
         Ok(())
     }

@@ -8,12 +8,27 @@ use serde::{Deserialize, Serialize};
 /// A way from an operator to the service behind the edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Way {
+    /// A TCP connection from the operator straight to the service: what the path itself gives.
+    #[serde(rename = "plain TCP")]
+    Direct,
     /// `Upgrade: tcp` at the gateway, plain: the operator is on the gateway's machine.
     #[serde(rename = "tidegate upgrade")]
     Upgrade,
     /// The port that `ssh -R` opens at the server, plain: the operator is on the server's machine.
     #[serde(rename = "ssh -R")]
     SshRemote,
+    /// A port that rathole opens at its server, over plain TCP.
+    #[serde(rename = "rathole")]
+    Rathole,
+    /// The same over TLS.
+    #[serde(rename = "rathole TLS")]
+    RatholeTls,
+    /// The same over Noise.
+    #[serde(rename = "rathole Noise")]
+    RatholeNoise,
+    /// A port that bore opens at its server, over plain TCP.
+    #[serde(rename = "bore")]
+    Bore,
     /// `tidegate connect --listen`, TLS to the gateway: the operator is anywhere.
     #[serde(rename = "tidegate connect")]
     Connect,
@@ -23,25 +38,54 @@ pub enum Way {
 }
 
 impl Way {
-    /// All of them; each of ours before its peer.
-    pub const ALL: [Self; 4] = [Self::Upgrade, Self::SshRemote, Self::Connect, Self::SshBoth];
+    /// Where the operator is at the server; each of our ways before those that it is compared with.
+    pub const ALL: [Self; 8] = [
+        Self::Upgrade,
+        Self::SshRemote,
+        Self::Rathole,
+        Self::RatholeTls,
+        Self::RatholeNoise,
+        Self::Bore,
+        Self::Connect,
+        Self::SshBoth,
+    ];
+    /// Over a path between the agent and the gateway: with one operator, who is at the server, and without a tunnel.
+    pub const OVER_A_PATH: [Self; 7] = [
+        Self::Direct,
+        Self::Upgrade,
+        Self::SshRemote,
+        Self::Rathole,
+        Self::RatholeTls,
+        Self::RatholeNoise,
+        Self::Bore,
+    ];
 
     /// As the report calls it.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Direct => "plain TCP",
             Self::Upgrade => "tidegate upgrade",
             Self::SshRemote => "ssh -R",
+            Self::Rathole => "rathole",
+            Self::RatholeTls => "rathole TLS",
+            Self::RatholeNoise => "rathole Noise",
+            Self::Bore => "bore",
             Self::Connect => "tidegate connect",
             Self::SshBoth => "ssh -R and -L",
         }
     }
 
-    /// The way with as many processes and encrypted legs that it is compared with.
-    pub fn peer(self) -> Option<Self> {
+    /// Of a peer: our way that is compared with it, with as many processes and legs.
+    pub fn rival(self) -> Option<Self> {
         match self {
-            Self::Upgrade => Some(Self::SshRemote),
-            Self::Connect => Some(Self::SshBoth),
-            Self::SshRemote | Self::SshBoth => None,
+            Self::Upgrade | Self::Connect => None,
+            Self::Direct
+            | Self::SshRemote
+            | Self::Rathole
+            | Self::RatholeTls
+            | Self::RatholeNoise
+            | Self::Bore => Some(Self::Upgrade),
+            Self::SshBoth => Some(Self::Connect),
         }
     }
 }
@@ -85,6 +129,9 @@ impl Bulk {
         Self { streams: 8, direction: Direction::OperatorToEdge },
     ];
 
+    /// The cases over a path, where one stream says what the path allows.
+    pub const OVER_A_PATH: [Self; 2] = [Self::ALL[0], Self::ALL[1]];
+
     /// How many of `total` bytes each stream carries; the shares add up to `total`.
     pub fn shares(self, total: u64) -> Vec<u64> {
         let streams = u64::from(self.streams);
@@ -102,13 +149,14 @@ pub enum Requests {
     ThirtyTwo,
     /// One connection, while a bulk stream runs from the edge to the operator through the same tunnel.
     BesideBulk,
-    /// A new connection for each request, one after the other.
-    NewConnections,
+    /// A new stream for each request, one after the other; the request is the stream's first bytes, so its answer says
+    /// that the stream is there.
+    SetUp,
 }
 
 impl Requests {
     /// Every case of the latency report.
-    pub const ALL: [Self; 4] = [Self::One, Self::ThirtyTwo, Self::BesideBulk, Self::NewConnections];
+    pub const ALL: [Self; 4] = [Self::One, Self::ThirtyTwo, Self::BesideBulk, Self::SetUp];
 
     /// As the report calls it.
     pub fn name(self) -> &'static str {
@@ -116,24 +164,24 @@ impl Requests {
             Self::One => "1 connection",
             Self::ThirtyTwo => "32 connections",
             Self::BesideBulk => "1 beside bulk",
-            Self::NewConnections => "new connections",
+            Self::SetUp => "stream set-up",
         }
     }
 
     /// Connections that ask at once.
     pub fn connections(self) -> u32 {
         match self {
-            Self::One | Self::BesideBulk | Self::NewConnections => 1,
+            Self::One | Self::BesideBulk | Self::SetUp => 1,
             Self::ThirtyTwo => 32,
         }
     }
 }
 
-/// One round: every case through every way, the ways in turn. `round` counts from 0 and turns their order.
-pub fn round<C: Copy>(round: u32, cases: &[C]) -> Vec<(C, Way)> {
-    let first = round as usize % Way::ALL.len();
-    let ways = || Way::ALL.into_iter().cycle().skip(first).take(Way::ALL.len());
-    cases.iter().flat_map(|case| ways().map(|way| (*case, way))).collect()
+/// One round: every case through every one of these ways, the ways in turn. `round` counts from 0 and turns their order.
+pub fn round<C: Copy>(round: u32, cases: &[C], ways: &[Way]) -> Vec<(C, Way)> {
+    let first = round as usize % ways.len().max(1);
+    let turned = || ways.iter().cycle().skip(first).take(ways.len());
+    cases.iter().flat_map(|case| turned().map(|way| (*case, *way))).collect()
 }
 
 #[cfg(test)]
@@ -143,7 +191,7 @@ mod tests {
     #[test]
     fn every_round_has_every_case_through_every_way_once() {
         for number in 0..9 {
-            let steps = round(number, &Bulk::ALL);
+            let steps = round(number, &Bulk::ALL, &Way::ALL);
             assert_eq!(steps.len(), Bulk::ALL.len() * Way::ALL.len());
             for case in Bulk::ALL {
                 for way in Way::ALL {
@@ -151,12 +199,14 @@ mod tests {
                 }
             }
         }
+        assert_eq!(round(3, &Bulk::ALL, &[]), []);
     }
 
     #[test]
     fn each_way_begins_as_often_as_any_other() {
-        let begins: Vec<Way> = (0..4).map(|number| round(number, &Requests::ALL)[0].1).collect();
-        assert_eq!(begins, Way::ALL);
+        let ways = [Way::Upgrade, Way::SshRemote, Way::Bore];
+        let begins: Vec<Way> = (0..3).map(|number| round(number, &Requests::ALL, &ways)[0].1).collect();
+        assert_eq!(begins, ways);
     }
 
     #[test]
@@ -169,10 +219,20 @@ mod tests {
     }
 
     #[test]
-    fn the_peer_of_ours_is_a_way_of_openssh() {
-        for way in Way::ALL {
-            let ours = way.name().starts_with("tidegate");
-            assert_eq!(way.peer().is_some_and(|peer| peer.name().starts_with("ssh")), ours, "{way:?}");
+    fn a_peer_is_compared_with_one_of_ours_that_runs_beside_it() {
+        for ways in [&Way::ALL[..], &Way::OVER_A_PATH] {
+            for way in ways {
+                let ours = way.name().starts_with("tidegate");
+                assert_eq!(way.rival().is_none(), ours, "{way:?}");
+                assert!(way.rival().is_none_or(|rival| ways.contains(&rival)), "{way:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn ways_are_called_the_same_in_the_report_and_in_its_json() {
+        for way in Way::ALL.into_iter().chain(Way::OVER_A_PATH) {
+            assert_eq!(serde_json::to_value(way).expect("a name"), way.name());
         }
     }
 }

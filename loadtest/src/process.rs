@@ -5,18 +5,23 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tokio::net::TcpStream;
+use tokio::time::sleep;
 
 /// Longest wait for a program to be up, or for an agent to open its tunnel: a second or two on an idle machine.
 pub const START: Duration = Duration::from_secs(60);
 /// Time between two looks at something that takes a moment.
 pub const PAUSE: Duration = Duration::from_millis(20);
+/// Where Debian puts programs, also those for root.
+const FOLDERS: [&str; 4] = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"];
 /// Lines of a failed program that are quoted.
 const QUOTED_LINES: usize = 20;
 /// Clock ticks a second in /proc/PID/stat. The kernel calls it `USER_HZ` and keeps it at 100 for programs on every
@@ -38,6 +43,12 @@ const PROXIES: [&str; 8] = [
 /// A command without settings from this process's environment.
 pub fn program(path: &Path) -> Command {
     let mut command = Command::new(path);
+    without_settings(&mut command);
+    command
+}
+
+/// Takes settings of this process's environment away from the command.
+pub fn without_settings(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("TIDEGATE_") {
             command.env_remove(name);
@@ -46,7 +57,6 @@ pub fn program(path: &Path) -> Command {
     for name in PROXIES {
         command.env_remove(name);
     }
-    command
 }
 
 /// A running child.
@@ -92,7 +102,7 @@ impl Process {
             if begun.elapsed() > START {
                 bail!("{} did not say {what} within {START:?}:\n{}", self.name, self.last_words());
             }
-            tokio::time::sleep(PAUSE).await;
+            sleep(PAUSE).await;
         }
     }
 
@@ -108,7 +118,7 @@ impl Process {
             if begun.elapsed() > within {
                 bail!("{} did not end within {within:?}:\n{}", self.name, self.last_words());
             }
-            tokio::time::sleep(PAUSE).await;
+            sleep(PAUSE).await;
         }
         Ok(())
     }
@@ -129,6 +139,35 @@ impl Drop for Process {
         }
         let _ = self.child.wait();
     }
+}
+
+/// Waits until somebody listens there, which `process` is to do or to bring about.
+///
+/// # Errors
+/// If nobody does within a minute; with its last words.
+pub async fn wait_for_listener(process: &Process, address: SocketAddr) -> Result<()> {
+    let begun = Instant::now();
+    while TcpStream::connect(address).await.is_err() {
+        ensure!(
+            begun.elapsed() < START,
+            "{} does not bring about a listener on {address}:\n{}",
+            process.name,
+            process.last_words()
+        );
+        sleep(PAUSE).await;
+    }
+    Ok(())
+}
+
+/// The path of a program of this system.
+///
+/// # Errors
+/// If it is not installed; with the name of its package.
+pub fn installed(program: &str, package: &str) -> Result<PathBuf> {
+    let mut places = FOLDERS.iter().map(|folder| Path::new(folder).join(program));
+    places
+        .find(|path| path.is_file())
+        .with_context(|| format!("{program} is missing: apt-get install {package}"))
 }
 
 /// Processor time that these processes and all their descendants have used until now, with that of children that have

@@ -25,7 +25,13 @@ pub struct BulkSample {
 
 impl BulkSample {
     fn mib_per_second(&self) -> f64 {
-        self.bytes as f64 / MIB as f64 / self.seconds
+        if self.bytes == 0 { 0.0 } else { self.bytes as f64 / MIB as f64 / self.seconds }
+    }
+
+    /// Nothing where nothing arrived, and where no process took part but the harness.
+    fn cpu_per_gib(&self) -> Option<f64> {
+        (self.bytes > 0 && self.cpu_seconds > 0.0)
+            .then(|| self.cpu_seconds / (self.bytes as f64 / GIB as f64))
     }
 }
 
@@ -38,6 +44,9 @@ pub struct RequestSample {
     pub seconds: f64,
     /// Requests, or whole connections, that failed.
     pub failures: u64,
+    /// MiB a second of the bulk stream beside them, where there was one.
+    #[serde(default)]
+    pub bulk_mib_per_second: Option<f64>,
     /// How long each request took. Not part of the JSON, where percentiles stand for it.
     #[serde(skip)]
     pub latencies: Vec<Duration>,
@@ -58,14 +67,25 @@ pub struct Row<C, S, P> {
     pub case: C,
     /// MiB or requests a second.
     pub rate: Spread,
-    /// Rate divided by that of the way's peer in the same round; of ours only.
-    pub to_peer: Option<Spread>,
+    /// Of a peer: what our way that is compared with it makes of the same round.
+    #[serde(default)]
+    pub ours: Option<Ours>,
     /// Processor seconds a GiB, or percentiles of the latencies of all rounds; absent where everything failed.
     pub cost: Option<P>,
     /// Failures of all rounds.
     pub failures: u64,
     /// Each round.
     pub rounds: Vec<S>,
+}
+
+/// Ours, divided by what the peer made in the same round.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ours {
+    /// Our rate: above 1 we are faster.
+    pub rate: Spread,
+    /// Our processor time for each GiB: below 1 we are cheaper. Absent for requests, and where one of both made nothing.
+    #[serde(default)]
+    pub cpu: Option<Spread>,
 }
 
 /// A row of the throughput report.
@@ -82,6 +102,9 @@ pub struct Report<R> {
     pub each: String,
     /// Rounds that ended before the time was up.
     pub rounds: u32,
+    /// Peers that should have been there.
+    #[serde(default)]
+    pub missing: Vec<String>,
     /// Cases, and within each the ways.
     pub rows: Vec<R>,
 }
@@ -90,26 +113,40 @@ pub struct Report<R> {
 pub type Placed<C, S> = (C, Way, S);
 
 /// The rows of a throughput report.
-pub fn bulk_rows(cases: &[Bulk], samples: &[Placed<Bulk, BulkSample>]) -> Vec<BulkRow> {
+pub fn bulk_rows(cases: &[Bulk], ways: &[Way], samples: &[Placed<Bulk, BulkSample>]) -> Vec<BulkRow> {
     rows(
         cases,
+        ways,
         samples,
         BulkSample::mib_per_second,
+        BulkSample::cpu_per_gib,
         |sample| sample.failures,
         |rounds| {
-            let bytes: u64 = rounds.iter().map(|sample| sample.bytes).sum();
-            let cpu: f64 = rounds.iter().map(|sample| sample.cpu_seconds).sum();
-            (bytes > 0).then(|| cpu / (bytes as f64 / GIB as f64))
+            let sum = |figure: fn(&BulkSample) -> f64| rounds.iter().map(figure).sum();
+            let bytes = rounds.iter().map(|sample| sample.bytes).sum();
+            let all = BulkSample {
+                bytes,
+                seconds: sum(|sample| sample.seconds),
+                cpu_seconds: sum(|sample| sample.cpu_seconds),
+                failures: 0,
+            };
+            all.cpu_per_gib()
         },
     )
 }
 
 /// The rows of a latency report.
-pub fn request_rows(cases: &[Requests], samples: &[Placed<Requests, RequestSample>]) -> Vec<RequestRow> {
+pub fn request_rows(
+    cases: &[Requests],
+    ways: &[Way],
+    samples: &[Placed<Requests, RequestSample>],
+) -> Vec<RequestRow> {
     rows(
         cases,
+        ways,
         samples,
         RequestSample::per_second,
+        |_| None,
         |sample| sample.failures,
         |rounds| Percentiles::of(rounds.iter().flat_map(|sample| sample.latencies.iter().copied()).collect()),
     )
@@ -117,8 +154,10 @@ pub fn request_rows(cases: &[Requests], samples: &[Placed<Requests, RequestSampl
 
 fn rows<C: Copy + PartialEq, S: Clone, P>(
     cases: &[C],
+    ways: &[Way],
     samples: &[Placed<C, S>],
     rate: impl Fn(&S) -> f64,
+    cpu: impl Fn(&S) -> Option<f64>,
     failures: impl Fn(&S) -> u64,
     cost: impl Fn(&[S]) -> Option<P>,
 ) -> Vec<Row<C, S, P>> {
@@ -128,17 +167,20 @@ fn rows<C: Copy + PartialEq, S: Clone, P>(
         here.map(|(_, _, sample)| sample.clone()).collect()
     };
     let mut rows = Vec::new();
-    for (case, way) in cases.iter().flat_map(|case| Way::ALL.map(|way| (*case, way))) {
+    for (case, way) in cases.iter().flat_map(|case| ways.iter().map(|way| (*case, *way))) {
         let rounds = of(case, way);
         let Some(spread) = Spread::of(rounds.iter().map(&rate)) else { continue };
-        let to_peer = way.peer().and_then(|peer| {
-            let pairs = rounds.iter().map(&rate).zip(of(case, peer).iter().map(&rate).collect::<Vec<_>>());
-            Spread::of(
-                pairs.filter(|(_, peer)| *peer > 0.0).map(|(ours, peer)| ours / peer).collect::<Vec<_>>(),
-            )
+        let ours = way.rival().and_then(|ours| {
+            let ours = of(case, ours);
+            let ratio = |figure: &dyn Fn(&S) -> Option<f64>| {
+                let pairs =
+                    ours.iter().zip(&rounds).filter_map(|(ours, peer)| figure(ours).zip(figure(peer)));
+                Spread::of(pairs.filter(|(_, peer)| *peer > 0.0).map(|(ours, peer)| ours / peer))
+            };
+            Some(Ours { rate: ratio(&|sample| Some(rate(sample)))?, cpu: ratio(&cpu) })
         });
         let (cost, failures) = (cost(&rounds), rounds.iter().map(&failures).sum());
-        rows.push(Row { way, case, rate: spread, to_peer, cost, failures, rounds });
+        rows.push(Row { way, case, rate: spread, ours, cost, failures, rounds });
     }
     rows
 }
@@ -158,9 +200,10 @@ pub fn bulk_text(report: &Report<BulkRow>) -> String {
         ("way", Lean::Left),
         ("MiB/s", Lean::Right),
         ("spread", Lean::Right),
-        ("to peer", Lean::Right),
+        ("ours to it", Lean::Right),
         ("spread", Lean::Right),
         ("CPU s/GiB", Lean::Right),
+        ("ours to it", Lean::Right),
         ("failures", Lean::Right),
     ];
     let rows: Vec<Vec<String>> = report
@@ -172,8 +215,10 @@ pub fn bulk_text(report: &Report<BulkRow>) -> String {
                 row.case.streams.to_string(),
                 row.way.name().to_owned(),
             ];
-            cells.extend(rate_cells(&row.rate, row.to_peer.as_ref()));
+            cells.extend(rate_cells(&row.rate, row.ours.as_ref()));
             cells.push(row.cost.map_or_else(String::new, |cost| format!("{cost:.2}")));
+            let cpu = row.ours.and_then(|ours| ours.cpu);
+            cells.push(cpu.map_or_else(String::new, |ratio| format!("{:.2}", ratio.median)));
             cells.push(row.failures.to_string());
             cells
         })
@@ -188,12 +233,13 @@ pub fn request_text(report: &Report<RequestRow>) -> String {
         ("way", Lean::Left),
         ("requests/s", Lean::Right),
         ("spread", Lean::Right),
-        ("to peer", Lean::Right),
+        ("ours to it", Lean::Right),
         ("spread", Lean::Right),
         ("p50 ms", Lean::Right),
         ("p99 ms", Lean::Right),
         ("p99.9 ms", Lean::Right),
         ("max ms", Lean::Right),
+        ("bulk MiB/s", Lean::Right),
         ("failures", Lean::Right),
     ];
     let milliseconds = |us: u64| format!("{:.2}", us as f64 / 1000.0);
@@ -202,9 +248,11 @@ pub fn request_text(report: &Report<RequestRow>) -> String {
         .iter()
         .map(|row| {
             let mut cells = vec![row.case.name().to_owned(), row.way.name().to_owned()];
-            cells.extend(rate_cells(&row.rate, row.to_peer.as_ref()));
+            cells.extend(rate_cells(&row.rate, row.ours.as_ref()));
             let latencies = row.cost.map(|cost| [cost.p50_us, cost.p99_us, cost.p999_us, cost.max_us]);
             cells.extend(latencies.map_or_else(Default::default, |latencies| latencies.map(milliseconds)));
+            let bulk = Spread::of(row.rounds.iter().filter_map(|round| round.bulk_mib_per_second));
+            cells.push(bulk.map_or_else(String::new, |bulk| format!("{:.0}", bulk.median)));
             cells.push(row.failures.to_string());
             cells
         })
@@ -212,21 +260,27 @@ pub fn request_text(report: &Report<RequestRow>) -> String {
     format!("{}{}", preamble("latency", report), table::render(&head, &rows))
 }
 
-fn rate_cells(rate: &Spread, to_peer: Option<&Spread>) -> [String; 4] {
+fn rate_cells(rate: &Spread, ours: Option<&Ours>) -> [String; 4] {
     let range =
         |spread: &Spread, digits: usize| format!("{:.digits$}–{:.digits$}", spread.lowest, spread.highest);
+    // Over a path that loses packets, rates are a few MiB a second.
+    let digits = if rate.median < 10.0 { 2 } else { 0 };
     let (ratio, ratio_range) =
-        to_peer.map_or_else(Default::default, |spread| (format!("{:.2}", spread.median), range(spread, 2)));
-    [format!("{:.0}", rate.median), range(rate, 0), ratio, ratio_range]
+        ours.map_or_else(Default::default, |ours| (format!("{:.2}", ours.rate.median), range(&ours.rate, 2)));
+    [format!("{:.digits$}", rate.median), range(rate, digits), ratio, ratio_range]
 }
 
 fn preamble<R>(what: &str, report: &Report<R>) -> String {
-    let Circumstances { cpu, cores, kernel, load, commit, date, command, seed } = &report.circumstances;
+    let Circumstances { cpu, cores, kernel, load, commit, date, command, seed, .. } = &report.circumstances;
+    let missing = match &report.missing[..] {
+        [] => String::new(),
+        missing => format!("missing: {} (ci/install-peers builds them)\n", missing.join(", ")),
+    };
     format!(
         "{what}: {}, {} rounds in turn\n\
          machine: {cpu}, {cores} cores, {kernel}, load {load}\n\
          commit: {commit}   date: {date}   seed: {seed}\n\
-         command: {command}\n\n",
+         command: {command}\n{missing}\n",
         report.each, report.rounds,
     )
 }
@@ -266,19 +320,22 @@ mod tests {
             (CASE, Way::Upgrade, bulk(400, 1.0)),
             (CASE, Way::SshRemote, bulk(100, 1.0)),
         ];
-        let rows = bulk_rows(&[CASE], &samples);
+        let rows = bulk_rows(&[CASE], &Way::ALL, &samples);
         assert_eq!(rows.len(), 2);
-        assert_eq!(rows[0].to_peer, Some(Spread { median: 3.0, lowest: 2.0, highest: 4.0 }));
+        assert_eq!((rows[0].way, rows[0].ours), (Way::Upgrade, None));
         assert_eq!(rows[0].rate, Spread { median: 200.0, lowest: 30.0, highest: 400.0 });
-        assert_eq!(rows[1].to_peer, None);
+        let ours = rows[1].ours.expect("the peer has a row of its own");
+        assert_eq!(ours.rate, Spread { median: 3.0, lowest: 2.0, highest: 4.0 });
+        let cpu = ours.cpu.expect("both took processor time");
+        assert!((cpu.median - 1.0 / 3.0).abs() < 1e-9, "{cpu:?}");
     }
 
     #[test]
     fn processor_time_is_for_each_gibibyte_that_arrived() {
         let samples = [(CASE, Way::Connect, bulk(512, 1.0)), (CASE, Way::Connect, bulk(512, 2.0))];
-        assert_eq!(bulk_rows(&[CASE], &samples)[0].cost, Some(2.0));
+        assert_eq!(bulk_rows(&[CASE], &Way::ALL, &samples)[0].cost, Some(2.0));
         let nothing = BulkSample { failures: 1, ..bulk(0, 1.0) };
-        let row = &bulk_rows(&[CASE], &[(CASE, Way::Connect, nothing)])[0];
+        let row = &bulk_rows(&[CASE], &Way::ALL, &[(CASE, Way::Connect, nothing)])[0];
         assert_eq!((row.cost, row.failures, row.rate.median), (None, 1, 0.0));
     }
 
@@ -288,19 +345,25 @@ mod tests {
             requests: 1,
             seconds: 1.0,
             failures: 1,
+            bulk_mib_per_second: None,
             latencies: vec![Duration::from_micros(micros)],
         };
         let samples = [(Requests::One, Way::Connect, sample(1)), (Requests::One, Way::Connect, sample(9))];
-        let row = &request_rows(&[Requests::One], &samples)[0];
+        let row = &request_rows(&[Requests::One], &Way::ALL, &samples)[0];
         assert_eq!(row.cost.map(|cost| (cost.p50_us, cost.max_us)), Some((1, 9)));
         assert_eq!(row.failures, 2);
     }
 
     #[test]
     fn the_text_says_how_to_repeat_the_run() {
-        let rows = bulk_rows(&[CASE], &[(CASE, Way::Upgrade, bulk(256, 2.0))]);
-        let report =
-            Report { circumstances: circumstances(), each: "256 MiB each".to_owned(), rounds: 1, rows };
+        let rows = bulk_rows(&[CASE], &Way::ALL, &[(CASE, Way::Upgrade, bulk(256, 2.0))]);
+        let report = Report {
+            circumstances: circumstances(),
+            each: "256 MiB each".to_owned(),
+            rounds: 1,
+            missing: Vec::new(),
+            rows,
+        };
         let text = bulk_text(&report);
         for part in [
             "some CPU",
@@ -318,8 +381,14 @@ mod tests {
     #[test]
     fn a_row_where_everything_failed_is_shown_with_empty_cells() {
         let failed = RequestSample { failures: 3, ..RequestSample::default() };
-        let rows = request_rows(&[Requests::One], &[(Requests::One, Way::Upgrade, failed)]);
-        let report = Report { circumstances: circumstances(), each: "1 s each".to_owned(), rounds: 1, rows };
+        let rows = request_rows(&[Requests::One], &Way::ALL, &[(Requests::One, Way::Upgrade, failed)]);
+        let report = Report {
+            circumstances: circumstances(),
+            each: "1 s each".to_owned(),
+            rounds: 1,
+            missing: Vec::new(),
+            rows,
+        };
         let text = request_text(&report);
         let last = text.lines().last().unwrap_or_default();
         assert!(last.trim_end_matches([' ', '|']).ends_with('3'), "{text}");

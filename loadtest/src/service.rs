@@ -79,12 +79,12 @@ pub struct Service {
 }
 
 impl Service {
-    /// Listens on a free port of the loopback interface.
+    /// Serves whoever comes to `listener`, which does not block.
     ///
     /// # Errors
-    /// If there is none.
-    pub async fn start(pattern: Pattern) -> io::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    /// If the runtime does not take it.
+    pub fn start(listener: std::net::TcpListener, pattern: Pattern) -> io::Result<Self> {
+        let listener = TcpListener::from_std(listener)?;
         let address = listener.local_addr()?;
         let accepting = tokio::spawn(async move {
             // The harness opens a bounded number of connections, so these tasks are bounded as well.

@@ -10,7 +10,8 @@ use shared::id::EdgeName;
 use shared::secret::Secret;
 
 use crate::gateway::Gateway;
-use crate::process::{Process, program};
+use crate::place::Place;
+use crate::process::{Process, program, without_settings};
 
 /// The edge's name.
 const EDGE: &str = "loadtest";
@@ -41,12 +42,12 @@ impl Site {
     ///
     /// # Errors
     /// If a program does not come up; with its last words.
-    pub async fn start(programs: &Programs, folder: &Path, service: SocketAddr) -> Result<Self> {
-        let gateway = Gateway::start(&programs.gateway, folder).await?;
+    pub async fn start(programs: &Programs, place: &Place, folder: &Path, service: u16) -> Result<Self> {
+        let gateway = Gateway::start_on(place.server(), &programs.gateway, folder).await?;
         let edge: EdgeName = EDGE.parse().expect("lower-case letters are a name");
         let created = gateway.admin.create(&edge).await?;
         fs::write(folder.join("join-token"), created.join_token).context("can't write the join token")?;
-        let agent = start_agent(programs, folder, service)?;
+        let agent = start_agent(programs, place, folder, service)?;
         let opened = gateway.admin.open_tunnel(&edge).await;
         opened.with_context(|| format!("the agent does not open its tunnel:\n{}", agent.last_words()))?;
 
@@ -76,11 +77,12 @@ impl Site {
     }
 }
 
-fn start_agent(programs: &Programs, folder: &Path, service: SocketAddr) -> Result<Process> {
-    let mut command = program(&programs.agent);
+fn start_agent(programs: &Programs, place: &Place, folder: &Path, service: u16) -> Result<Process> {
+    let mut command = place.agents_side(&programs.agent);
+    without_settings(&mut command);
     command.arg("--data-dir").arg(folder.join("agent"));
     command.arg("--join-token-file").arg(folder.join("join-token"));
-    command.args(["--expose", &format!("{SERVICE}={service}")]);
+    command.args(["--expose", &format!("{SERVICE}=127.0.0.1:{service}")]);
     Process::start("tidegate-agent", command, folder.join("agent.log"))
 }
 
