@@ -1,35 +1,38 @@
 //! `tidegate-loadtest`: command line → run → report and exit code.
 
-use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::Parser as _;
-use loadtest::agents::result::{AgentsReport, AgentsRun, Second};
+use loadtest::agents::result::Second;
 use loadtest::agents::run::Progress;
 use loadtest::bench::Bench;
 use loadtest::machine::Circumstances;
 use loadtest::options::{Measurement, Options, Run};
 use loadtest::place::Place;
 use loadtest::plan::{self, Bulk, Requests, Way};
-use loadtest::report::{self, Placed, Report, Row};
+use loadtest::report::document::{Document, Results};
+use loadtest::report::outputs::{Outcome, Outputs};
+use loadtest::report::{self, BulkRow, Placed, Report};
 use loadtest::units::MIB;
 use loadtest::{agents, latency, throughput};
-use serde::Serialize;
 use tokio::signal::ctrl_c;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+/// Exit status where a bound of `--fail-over` is broken. Those below are taken by what other things can go wrong in our
+/// programs.
+const BOUND_BROKEN: u8 = 6;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let measurement = Options::parse().measurement;
-    if let Measurement::Agents { agents, json } = measurement {
-        return end(run_agents(&agents, json).await);
+    if let Measurement::Agents { agents, outputs } = measurement {
+        return end(run_agents(&agents, &outputs).await);
     }
     // Leaving by this select drops the run, and with it every child process.
     let result = tokio::select! {
@@ -39,9 +42,14 @@ async fn main() -> ExitCode {
     end(result)
 }
 
-fn end(result: Result<()>) -> ExitCode {
+fn end(result: Result<Outcome>) -> ExitCode {
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Outcome::Fine) => ExitCode::SUCCESS,
+        Ok(Outcome::Failures(failures)) => {
+            complain(&format!("tidegate-loadtest: {failures} failures, see the report"));
+            ExitCode::FAILURE
+        }
+        Ok(Outcome::BoundBroken) => ExitCode::from(BOUND_BROKEN),
         Err(error) => {
             complain(&format!("tidegate-loadtest: {error:#}"));
             ExitCode::FAILURE
@@ -50,7 +58,8 @@ fn end(result: Result<()>) -> ExitCode {
 }
 
 /// Simulated agents. The first Ctrl-C ends them with a report, the second one without.
-async fn run_agents(options: &agents::options::Options, json: Option<PathBuf>) -> Result<()> {
+async fn run_agents(options: &agents::options::Options, outputs: &Outputs) -> Result<Outcome> {
+    let earlier = outputs.earlier()?;
     let interrupt = CancellationToken::new();
     let measuring = agents::measure(options, &interrupt, Arc::new(Line));
     tokio::pin!(measuring);
@@ -67,39 +76,7 @@ async fn run_agents(options: &agents::options::Options, json: Option<PathBuf>) -
         }
     }?;
     progress("");
-    if let Some(path) = json {
-        let json = serde_json::to_vec_pretty(&report).context("can't write JSON")?;
-        fs::write(&path, json).with_context(|| format!("can't write {}", path.display()))?;
-    }
-    writeln!(io::stdout(), "{}", agents_text(&report)?).context("can't write to standard output")?;
-    let failed: u64 = report.runs.iter().map(failures).sum();
-    if failed == 0 { Ok(()) } else { bail!("{failed} failures, see the report") }
-}
-
-/// What must not happen: all of it, unless agents or the gateway were made to go away.
-fn failures(run: &AgentsRun) -> u64 {
-    let check_ins = if run.churn.is_some() { 0 } else { run.check_ins.failed };
-    let wakes = run.wake.as_ref().map_or(0, |wake| wake.failed);
-    let tunnels = run.tunnels.as_ref().map_or(0, |tunnels| {
-        tunnels.failed + tunnels.lost + tunnels.traffic.as_ref().map_or(0, |traffic| traffic.failed)
-    });
-    check_ins + wakes + tunnels
-}
-
-/// The report without its series and distributions.
-fn agents_text(report: &AgentsReport) -> Result<String> {
-    let mut short = serde_json::to_value(report).context("can't write JSON")?;
-    shorten(&mut short);
-    serde_json::to_string_pretty(&short).context("can't write JSON")
-}
-
-fn shorten(value: &mut serde_json::Value) {
-    if let Some(fields) = value.as_object_mut() {
-        fields.retain(|name, _| name != "series" && name != "buckets");
-        fields.values_mut().for_each(shorten);
-    } else if let Some(items) = value.as_array_mut() {
-        items.iter_mut().for_each(shorten);
-    }
+    outputs.publish(Results::Agents(report), earlier.as_ref())
 }
 
 /// How far simulated agents are, on a terminal.
@@ -134,34 +111,44 @@ async fn interrupted() -> io::Result<()> {
     }
 }
 
-async fn run(measurement: Measurement) -> Result<()> {
+async fn run(measurement: Measurement) -> Result<Outcome> {
     match measurement {
         Measurement::Agents { .. } => bail!("simulated agents have a run of their own"),
         Measurement::Throughput { bytes, run } => {
+            let earlier = run.outputs.earlier()?;
             let started = start(&run, Place::Loopback, &Way::ALL).await?;
-            bulk(&run, &started, &Bulk::ALL, bytes, &size(bytes)).await
+            let report = bulk(&run, &started, &Bulk::ALL, bytes, &size(bytes)).await;
+            run.outputs.publish(Results::Throughput(report), earlier.as_ref())
         }
         Measurement::Path { bytes, path, run } => {
+            let earlier = run.outputs.earlier()?;
             let place = Place::Path(netpath::Path::lay(path.weather(), run.seed)?);
             let started = start(&run, place, &Way::OVER_A_PATH).await?;
-            bulk(&run, &started, &Bulk::OVER_A_PATH, bytes, &format!("{} over {path}", size(bytes))).await
+            let each = format!("{} over {path}", size(bytes));
+            let report = bulk(&run, &started, &Bulk::OVER_A_PATH, bytes, &each).await;
+            run.outputs.publish(Results::Path(report), earlier.as_ref())
         }
         Measurement::Latency { each, run } => {
+            let earlier = run.outputs.earlier()?;
             let started = start(&run, Place::Loopback, &Way::ALL).await?;
             let measure = async |case: Requests, way| latency::measure(&started.bench, way, case, each).await;
             let (rounds, samples) = in_turn(&run, &Requests::ALL, &started.ways, measure).await;
             let each = format!("64 bytes there and back, {:.1} s each time", each.as_secs_f64());
             let rows = report::request_rows(&Requests::ALL, &started.ways, &samples);
-            publish(&run, &started.report(each, rounds, rows), report::request_text)
+            run.outputs.publish(Results::Latency(started.report(each, rounds, rows)), earlier.as_ref())
+        }
+        Measurement::Report { file, outputs } => {
+            let earlier = outputs.earlier()?;
+            outputs.publish(Document::read(&file)?.results, earlier.as_ref())
         }
     }
 }
 
-async fn bulk(run: &Run, started: &Started, cases: &[Bulk], bytes: u64, each: &str) -> Result<()> {
+async fn bulk(run: &Run, started: &Started, cases: &[Bulk], bytes: u64, each: &str) -> Report<BulkRow> {
     let measure = async |case: Bulk, way| throughput::measure(&started.bench, way, case, bytes).await;
     let (rounds, samples) = in_turn(run, cases, &started.ways, measure).await;
     let rows = report::bulk_rows(cases, &started.ways, &samples);
-    publish(run, &started.report(format!("{each} each time"), rounds, rows), report::bulk_text)
+    started.report(format!("{each} each time"), rounds, rows)
 }
 
 fn size(bytes: u64) -> String {
@@ -227,25 +214,6 @@ async fn in_turn<C: Copy, S>(
         progress("");
     }
     (run.rounds, samples)
-}
-
-fn publish<C, S, P>(
-    run: &Run,
-    report: &Report<Row<C, S, P>>,
-    text: impl Fn(&Report<Row<C, S, P>>) -> String,
-) -> Result<()>
-where
-    Report<Row<C, S, P>>: Serialize,
-{
-    if let Some(path) = &run.json {
-        let json = serde_json::to_vec_pretty(report).context("can't write JSON")?;
-        fs::write(path, json).with_context(|| format!("can't write {}", path.display()))?;
-    }
-    writeln!(io::stdout(), "{}", text(report)).context("can't write to standard output")?;
-    match report.failures() {
-        0 => Ok(()),
-        failures => bail!("{failures} failures, see the last column"),
-    }
 }
 
 /// One line that the next one overwrites; nothing where nobody watches.

@@ -10,13 +10,15 @@ use netpath::{Loss, Weather};
 
 use crate::agents;
 use crate::bench::Peers;
+use crate::report::outputs::Outputs;
 use crate::site::Programs;
 use crate::units;
 
 /// Measures Tidegate from outside, beside peers that do the same work in the same minute
 ///
 /// Starts the programs itself, on free ports of the loopback interface and in a temporary folder. The report goes to
-/// standard output, progress to standard error. Exits with 1 if anything failed.
+/// standard output, progress to standard error. Exits with 1 if anything failed, and with 6 if a bound of --fail-over is
+/// broken.
 #[derive(Debug, Parser)]
 #[command(name = "tidegate-loadtest", version)]
 pub struct Options {
@@ -49,6 +51,15 @@ pub enum Measurement {
         #[command(flatten)]
         run: Run,
     },
+    /// Shows a report again that was written with --json
+    Report {
+        /// The report
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Where it goes.
+        #[command(flatten)]
+        outputs: Outputs,
+    },
     /// Small requests: how many a second and how long they take, on kept and new connections and beside bulk data
     Latency {
         /// Length of each measurement
@@ -66,9 +77,9 @@ pub enum Measurement {
         /// What agents do.
         #[command(flatten)]
         agents: Box<agents::options::Options>,
-        /// Write the report to this file as JSON too
-        #[arg(long, value_name = "FILE")]
-        json: Option<PathBuf>,
+        /// Where the report goes.
+        #[command(flatten)]
+        outputs: Outputs,
     },
 }
 
@@ -116,9 +127,9 @@ pub struct Run {
     /// Seed of all data
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub seed: u64,
-    /// Write the report to this file as JSON too
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    /// Where the report goes.
+    #[command(flatten)]
+    pub outputs: Outputs,
     /// Folder with the peers that Debian does not have [default: where ci/install-peers puts them, beside this program's]
     #[arg(long, value_name = "FOLDER")]
     peers: Option<PathBuf>,

@@ -1,4 +1,29 @@
-//! From samples to the report: JSON for programs, tables for people. Pure.
+//! From samples to the report: JSON for programs, tables and a page for people. Pure but for [`outputs`].
+//!
+//! | room | what lives there |
+//! | --- | --- |
+//! | this file | samples of bulk data and requests, and the rows that they come to |
+//! | [`document`] | what is written as JSON, with its version |
+//! | [`text`], [`agents`] | tables for a terminal, which Markdown reads as well |
+//! | [`figures`] | every report as one list of named figures |
+//! | [`compare`], [`bounds`] | what changed since an earlier report; what is over a bound |
+//! | [`page`], [`chart`] | one HTML file with charts that needs nothing else |
+//! | [`outputs`] | where it all goes, and the exit status |
+//!
+//! The rule: what a report says is computed here and in no other place, so that the table, the page and a comparison
+//! can't disagree.
+
+pub mod agents;
+pub mod bounds;
+pub mod chart;
+pub mod compare;
+pub mod document;
+pub mod figures;
+pub mod outputs;
+pub mod page;
+#[cfg(test)]
+pub(crate) mod sample;
+pub mod text;
 
 use std::time::Duration;
 
@@ -7,7 +32,6 @@ use serde::{Deserialize, Serialize};
 use crate::machine::Circumstances;
 use crate::plan::{Bulk, Requests, Way};
 use crate::statistics::{Percentiles, Spread};
-use crate::table::{self, Lean};
 use crate::units::{GIB, MIB};
 
 /// One measurement of bulk data.
@@ -91,7 +115,44 @@ pub struct Ours {
 /// A row of the throughput report.
 pub type BulkRow = Row<Bulk, BulkSample, f64>;
 /// A row of the latency report.
-pub type RequestRow = Row<Requests, RequestSample, Percentiles>;
+pub type RequestRow = Row<Requests, RequestSample, Latencies>;
+
+/// How long requests took, all rounds together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Latencies {
+    /// The usual four.
+    #[serde(flatten)]
+    pub percentiles: Percentiles,
+    /// The whole distribution, for a chart: in ascending order.
+    #[serde(default)]
+    pub curve: Vec<Quantile>,
+}
+
+/// The time that a share of all requests does not exceed.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Quantile {
+    /// The share, below 1.
+    pub share: f64,
+    /// The time.
+    pub us: u64,
+}
+
+/// Shares of a curve: closer together towards the slowest requests, of which there are few.
+const CURVE: [f64; 13] = [0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999];
+
+impl Latencies {
+    fn of(mut latencies: Vec<Duration>) -> Option<Self> {
+        latencies.sort_unstable();
+        // What a curve says of the slowest of 10,000 is chance where there are not many times more requests.
+        let known = CURVE.iter().filter(|share| (1.0 - **share) * latencies.len() as f64 >= 1.0);
+        let at = |share: f64| latencies.get((latencies.len() as f64 * share) as usize);
+        let curve = known.filter_map(|share| {
+            Some(Quantile { share: *share, us: u64::try_from(at(*share)?.as_micros()).unwrap_or(u64::MAX) })
+        });
+        let curve = curve.collect();
+        Some(Self { percentiles: Percentiles::of(latencies)?, curve })
+    }
+}
 
 /// A whole report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -148,7 +209,7 @@ pub fn request_rows(
         RequestSample::per_second,
         |_| None,
         |sample| sample.failures,
-        |rounds| Percentiles::of(rounds.iter().flat_map(|sample| sample.latencies.iter().copied()).collect()),
+        |rounds| Latencies::of(rounds.iter().flat_map(|sample| sample.latencies.iter().copied()).collect()),
     )
 }
 
@@ -185,6 +246,13 @@ fn rows<C: Copy + PartialEq, S: Clone, P>(
     rows
 }
 
+impl RequestRow {
+    /// What the bulk stream beside the requests got in each round, in MiB a second.
+    pub fn bulk_beside(&self) -> Option<Spread> {
+        Spread::of(self.rounds.iter().filter_map(|round| round.bulk_mib_per_second))
+    }
+}
+
 impl<C, S, P> Report<Row<C, S, P>> {
     /// Failures of the whole run.
     pub fn failures(&self) -> u64 {
@@ -192,111 +260,18 @@ impl<C, S, P> Report<Row<C, S, P>> {
     }
 }
 
-/// The throughput report for people.
-pub fn bulk_text(report: &Report<BulkRow>) -> String {
-    let head = [
-        ("direction", Lean::Left),
-        ("streams", Lean::Right),
-        ("way", Lean::Left),
-        ("MiB/s", Lean::Right),
-        ("spread", Lean::Right),
-        ("ours to it", Lean::Right),
-        ("spread", Lean::Right),
-        ("CPU s/GiB", Lean::Right),
-        ("ours to it", Lean::Right),
-        ("failures", Lean::Right),
-    ];
-    let rows: Vec<Vec<String>> = report
-        .rows
-        .iter()
-        .map(|row| {
-            let mut cells = vec![
-                row.case.direction.name().to_owned(),
-                row.case.streams.to_string(),
-                row.way.name().to_owned(),
-            ];
-            cells.extend(rate_cells(&row.rate, row.ours.as_ref()));
-            cells.push(row.cost.map_or_else(String::new, |cost| format!("{cost:.2}")));
-            let cpu = row.ours.and_then(|ours| ours.cpu);
-            cells.push(cpu.map_or_else(String::new, |ratio| format!("{:.2}", ratio.median)));
-            cells.push(row.failures.to_string());
-            cells
-        })
-        .collect();
-    format!("{}{}", preamble("throughput", report), table::render(&head, &rows))
-}
-
-/// The latency report for people.
-pub fn request_text(report: &Report<RequestRow>) -> String {
-    let head = [
-        ("requests", Lean::Left),
-        ("way", Lean::Left),
-        ("requests/s", Lean::Right),
-        ("spread", Lean::Right),
-        ("ours to it", Lean::Right),
-        ("spread", Lean::Right),
-        ("p50 ms", Lean::Right),
-        ("p99 ms", Lean::Right),
-        ("p99.9 ms", Lean::Right),
-        ("max ms", Lean::Right),
-        ("bulk MiB/s", Lean::Right),
-        ("failures", Lean::Right),
-    ];
-    let milliseconds = |us: u64| format!("{:.2}", us as f64 / 1000.0);
-    let rows: Vec<Vec<String>> = report
-        .rows
-        .iter()
-        .map(|row| {
-            let mut cells = vec![row.case.name().to_owned(), row.way.name().to_owned()];
-            cells.extend(rate_cells(&row.rate, row.ours.as_ref()));
-            let latencies = row.cost.map(|cost| [cost.p50_us, cost.p99_us, cost.p999_us, cost.max_us]);
-            cells.extend(latencies.map_or_else(Default::default, |latencies| latencies.map(milliseconds)));
-            let bulk = Spread::of(row.rounds.iter().filter_map(|round| round.bulk_mib_per_second));
-            cells.push(bulk.map_or_else(String::new, |bulk| format!("{:.0}", bulk.median)));
-            cells.push(row.failures.to_string());
-            cells
-        })
-        .collect();
-    format!("{}{}", preamble("latency", report), table::render(&head, &rows))
-}
-
-fn rate_cells(rate: &Spread, ours: Option<&Ours>) -> [String; 4] {
-    let range =
-        |spread: &Spread, digits: usize| format!("{:.digits$}–{:.digits$}", spread.lowest, spread.highest);
-    // Over a path that loses packets, rates are a few MiB a second.
-    let digits = if rate.median < 10.0 { 2 } else { 0 };
-    let (ratio, ratio_range) =
-        ours.map_or_else(Default::default, |ours| (format!("{:.2}", ours.rate.median), range(&ours.rate, 2)));
-    [format!("{:.digits$}", rate.median), range(rate, digits), ratio, ratio_range]
-}
-
-fn preamble<R>(what: &str, report: &Report<R>) -> String {
-    let Circumstances { cpu, cores, kernel, load, commit, date, command, seed, .. } = &report.circumstances;
-    let missing = match &report.missing[..] {
-        [] => String::new(),
-        missing => format!("missing: {} (ci/install-peers builds them)\n", missing.join(", ")),
-    };
-    format!(
-        "{what}: {}, {} rounds in turn\n\
-         machine: {cpu}, {cores} cores, {kernel}, load {load}\n\
-         commit: {commit}   date: {date}   seed: {seed}\n\
-         command: {command}\n{missing}\n",
-        report.each, report.rounds,
-    )
-}
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::plan::Direction;
 
-    const CASE: Bulk = Bulk { streams: 1, direction: Direction::EdgeToOperator };
+    pub(crate) const CASE: Bulk = Bulk { streams: 1, direction: Direction::EdgeToOperator };
 
-    fn bulk(mib: u64, seconds: f64) -> BulkSample {
+    pub(crate) fn bulk(mib: u64, seconds: f64) -> BulkSample {
         BulkSample { bytes: mib * MIB, seconds, cpu_seconds: 1.0, failures: 0 }
     }
 
-    fn circumstances() -> Circumstances {
+    pub(crate) fn circumstances() -> Circumstances {
         Circumstances {
             cpu: "some CPU".to_owned(),
             cores: 2,
@@ -350,47 +325,23 @@ mod tests {
         };
         let samples = [(Requests::One, Way::Connect, sample(1)), (Requests::One, Way::Connect, sample(9))];
         let row = &request_rows(&[Requests::One], &Way::ALL, &samples)[0];
-        assert_eq!(row.cost.map(|cost| (cost.p50_us, cost.max_us)), Some((1, 9)));
+        assert_eq!(
+            row.cost.as_ref().map(|cost| (cost.percentiles.p50_us, cost.percentiles.max_us)),
+            Some((1, 9))
+        );
         assert_eq!(row.failures, 2);
     }
 
     #[test]
-    fn the_text_says_how_to_repeat_the_run() {
-        let rows = bulk_rows(&[CASE], &Way::ALL, &[(CASE, Way::Upgrade, bulk(256, 2.0))]);
-        let report = Report {
-            circumstances: circumstances(),
-            each: "256 MiB each".to_owned(),
-            rounds: 1,
-            missing: Vec::new(),
-            rows,
+    fn a_curve_says_nothing_of_what_there_are_too_few_requests_for() {
+        let curve = |count: u64| {
+            let latencies = (1..=count).map(Duration::from_micros).collect();
+            Latencies::of(latencies).expect("there are some").curve
         };
-        let text = bulk_text(&report);
-        for part in [
-            "some CPU",
-            "commit: abc",
-            "seed: 1",
-            "tidegate-loadtest throughput",
-            "| tidegate upgrade | ",
-            " 128 |",
-        ] {
-            assert!(text.contains(part), "{part} in {text}");
-        }
-        assert_eq!(report.failures(), 0);
-    }
-
-    #[test]
-    fn a_row_where_everything_failed_is_shown_with_empty_cells() {
-        let failed = RequestSample { failures: 3, ..RequestSample::default() };
-        let rows = request_rows(&[Requests::One], &Way::ALL, &[(Requests::One, Way::Upgrade, failed)]);
-        let report = Report {
-            circumstances: circumstances(),
-            each: "1 s each".to_owned(),
-            rounds: 1,
-            missing: Vec::new(),
-            rows,
-        };
-        let text = request_text(&report);
-        let last = text.lines().last().unwrap_or_default();
-        assert!(last.trim_end_matches([' ', '|']).ends_with('3'), "{text}");
+        let last = |count| curve(count).last().map(|quantile| (quantile.share, quantile.us));
+        assert_eq!(last(1), Some((0.0, 1)));
+        assert_eq!(last(100), Some((0.99, 100)));
+        assert_eq!(last(100_000), Some((0.9999, 99_991)));
+        assert!(curve(100_000).is_sorted_by(|one, next| one.us < next.us));
     }
 }

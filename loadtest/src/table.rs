@@ -9,8 +9,24 @@ pub enum Lean {
     Right,
 }
 
+/// A table: for a terminal, for Markdown, and for a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Names of the columns.
+    pub head: Vec<(&'static str, Lean)>,
+    /// Cells, of which a row may have fewer than there are columns.
+    pub rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// As text, each line with a line break.
+    pub fn text(&self) -> String {
+        render(&self.head, &self.rows)
+    }
+}
+
 /// A table of `rows` below `head`, each line with a line break. A row that is shorter than the head ends in empty cells.
-pub fn render(head: &[(&str, Lean)], rows: &[Vec<String>]) -> String {
+fn render(head: &[(&str, Lean)], rows: &[Vec<String>]) -> String {
     let cell = |row: &[String], column: usize| row.get(column).cloned().unwrap_or_default();
     let widths: Vec<usize> = (0..head.len())
         .map(|column| {

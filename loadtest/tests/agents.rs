@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use loadtest::agents::plan::Plan;
-use loadtest::agents::result::{AgentsReport, AgentsRun, Target};
+use loadtest::agents::result::{AgentsRun, Target};
+use loadtest::report::document::{Document, Results};
 use tempfile::TempDir;
 
 /// Runs the program and returns what it measured of the gateway that it started.
@@ -21,8 +22,9 @@ fn run(arguments: &[&str]) -> AgentsRun {
         .expect("the program was built with this test");
     let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{errors}\n{text}");
-    let json = std::fs::read(&json).expect("it was written");
-    let report: AgentsReport = serde_json::from_slice(&json).expect("a report");
+    let Results::Agents(report) = Document::read(&json).expect("a report").results else {
+        panic!("another measurement")
+    };
     assert_eq!((report.runs.len(), report.setup.agents), (1, 50));
     let run = report.runs.into_iter().next().expect("one run");
     assert_eq!(run.target, Target::Gateway);
