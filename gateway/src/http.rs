@@ -138,17 +138,22 @@ pub fn operations() -> Vec<Operation> {
         get("health.ready", "/readyz", Needs::Nothing, readyz, "Whether every part can do its work")
             .answers::<json::Health>(200)
             .answers::<json::Health>(503),
-        post("agent.check-in", CHECK_IN, Needs::Nothing, check_in::check_in, "An agent asks if it is needed")
+        post(check_in::line::OPERATION, CHECK_IN, Needs::Nothing, check_in::check_in, "An agent asks if it is needed")
             .audited_by_handler()
             .by_agents()
             .header(INSTANCE)
+            .header(PREFER)
             .takes::<wire::check_in::CheckIn>("{}")
             .body_is_optional()
             .answers::<wire::check_in::Answer>(200)
             .answers_nothing(204)
             .fails(&[Code::SecondInstance, Code::UnsupportedProtocol, Code::Busy, Code::StoreFailed])
             .fails(&[Code::BodyTooSlow, Code::TooManyAttempts])
-            .more("204 where nothing changed since the last answer."),
+            .more(
+                "204 where nothing changed since the last answer. With `prefer: wait=N`, and where the setting `hold_s` is \
+                 not 0, the answer may be kept back until there is something to say; `preference-applied: wait` in an \
+                 answer says that it is, and that the agent is to ask again at once.",
+            ),
         post(
             "agent.snapshot",
             SNAPSHOT,
@@ -213,6 +218,13 @@ const INSTANCE: Header = Header {
     what: "The agent's instance id.",
     required: true,
     pattern: "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
+};
+/// For how long an agent would wait for its answer.
+const PREFER: Header = Header {
+    name: wire::check_in::PREFER_HEADER,
+    what: "`wait=SECONDS` (RFC 7240): for how long the answer may be kept back.",
+    required: false,
+    pattern: "^wait=[1-9][0-9]?$",
 };
 /// Of whoever uses an edge.
 const USE: Needs = Needs::Edge(Role::Operator);

@@ -29,7 +29,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::audited::{Noted, refused_outside};
-use super::check_in::line::{Answer, Desk, Line};
+use super::check_in::line::{Answer, Desk, Line, dated};
 use super::connection::Connection;
 use super::peer::Peer;
 use super::problem::{Code, Problem};
@@ -309,7 +309,7 @@ impl Door {
             let problem = plain_http_refused();
             // Counted together by source, as all that strangers are refused: a flood does not fill the log.
             refused_outside(&self.rooms.audit, PLAIN_HTTP, Some(peer), &Noted::default(), &problem);
-            return Answer::Now(Some(problem.into_response()));
+            return Answer::Now(Some(dated(problem.into_response())));
         }
         let is_direct = !self.policy.is_trusted(peer.address);
         if !is_direct {

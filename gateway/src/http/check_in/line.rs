@@ -91,18 +91,12 @@ impl Desk {
         answer
     }
 
-    /// The router's answer. All have a date (RFC 9110, 6.6.1) but those to check-ins without a body: an agent that asks
-    /// every few seconds would pay a fifth of its traffic for it.
+    /// The router's answer. An answer to a check-in that says that nothing is new has no date: an agent that asks every few
+    /// seconds would pay a fifth of its traffic for it.
     async fn put(&self, request: Request<Body>) -> Response {
         let is_check_in = request.uri().path() == PATH;
-        let mut response = match self.router.clone().call(request).await {
-            Ok(response) => response,
-            Err(error) => match error {},
-        };
-        if !(is_check_in && response.status() == StatusCode::NO_CONTENT) {
-            response.headers_mut().entry(DATE).or_insert_with(now_as_date);
-        }
-        response
+        let Ok(response) = self.router.clone().call(request).await;
+        if is_check_in && response.status() == StatusCode::NO_CONTENT { response } else { dated(response) }
     }
 
     fn hold(&self, stands: &Stands, until: Instant) -> Result<Holding, NotHeld> {
@@ -164,6 +158,7 @@ impl Line {
             };
             let agent = line.remember(head, stands);
             let Some(until) = wait.map(end_of) else { return response };
+            drop(response);
             match line.desk.hold(&agent.stands, until) {
                 Ok(holding) => line.wait(agent, peer, holding, until).await,
                 Err(NotHeld::News) => line.desk.nothing_new_so_far(),
@@ -199,8 +194,9 @@ impl Line {
             };
             drop(holding);
             match ended {
-                None | Some(Ended::Replaced) => return self.desk.nothing_new_so_far(),
-                Some(Ended::Forgotten) => return self.desk.nothing_new(),
+                None => return self.desk.nothing_new_so_far(),
+                // Not to ask again at once: two machines made of one disk would take each other's place for ever.
+                Some(Ended::Replaced | Ended::Forgotten) => return self.desk.nothing_new(),
                 Some(Ended::News) => {}
             }
             // Boxed, because it is rare and large, and the wait before it is long.
@@ -226,8 +222,11 @@ fn end_of(wait: Duration) -> Instant {
     Instant::now() + wait.mul_f64(1.0 - SPREAD * rand::random::<f64>())
 }
 
-fn now_as_date() -> HeaderValue {
-    HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now())).expect("a date is visible ASCII")
+/// The answer with a date, as every one has it that is not about nothing (RFC 9110, 6.6.1).
+pub fn dated(mut response: Response) -> Response {
+    let now = || HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now()));
+    response.headers_mut().entry(DATE).or_insert_with(|| now().expect("a date is visible ASCII"));
+    response
 }
 
 /// Why a question was not held.
