@@ -260,7 +260,7 @@ impl Agent {
             self.connection = Some((connection, gauge));
         }
         let offer = answer.filter(|answer| answer.need == Need::Tunnel).and_then(|answer| answer.offer);
-        Ok(Heard { held: reply.was_held(), offer })
+        Ok(Heard { held: reply.holds(), offer })
     }
 
     fn open_tunnel(&self, offer: Offer) {
