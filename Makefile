@@ -19,8 +19,8 @@ check: ## format, lints, documentation, dependency policy, purity of the pure pa
 	ci/dependency-policy
 	ci/purity
 
-bench: ## builds release and prints the performance report, beside stock OpenSSH; about two minutes after the build
-	@ci/bench
+bench: ## measures this checkout beside its peers and writes docs/benchmarks.md; a few minutes after the builds (FULL=1: all)
+	@ci/bench $(if $(FULL),full)
 
 image: ## container images of gateway and agent, without a registry (needs Docker and root)
 	ci/image

@@ -1,11 +1,13 @@
 //! `tidegate-loadtest`: command line → run → report and exit code.
 
+use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Parser as _;
 use loadtest::agents::result::Second;
 use loadtest::agents::run::Progress;
@@ -16,7 +18,7 @@ use loadtest::place::Place;
 use loadtest::plan::{self, Bulk, Requests, Way};
 use loadtest::report::document::{Document, Results};
 use loadtest::report::outputs::{Outcome, Outputs};
-use loadtest::report::{self, BulkRow, Placed, Report};
+use loadtest::report::{self, BulkRow, Placed, Report, markdown};
 use loadtest::units::MIB;
 use loadtest::{agents, latency, throughput};
 use tokio::signal::ctrl_c;
@@ -137,9 +139,13 @@ async fn run(measurement: Measurement) -> Result<Outcome> {
             let rows = report::request_rows(&Requests::ALL, &started.ways, &samples);
             run.outputs.publish(Results::Latency(started.report(each, rounds, rows)), earlier.as_ref())
         }
-        Measurement::Report { file, outputs } => {
+        Measurement::Report { file, into, outputs } => {
             let earlier = outputs.earlier()?;
-            outputs.publish(Document::read(&file)?.results, earlier.as_ref())
+            let results = Document::read(&file)?.results;
+            if let Some(page) = into {
+                write_into(&page, &file, &results)?;
+            }
+            outputs.publish(results, earlier.as_ref())
         }
     }
 }
@@ -149,6 +155,15 @@ async fn bulk(run: &Run, started: &Started, cases: &[Bulk], bytes: u64, each: &s
     let (rounds, samples) = in_turn(run, cases, &started.ways, measure).await;
     let rows = report::bulk_rows(cases, &started.ways, &samples);
     started.report(format!("{each} each time"), rounds, rows)
+}
+
+/// Writes the report of `file` into its section of the page.
+fn write_into(page: &Path, file: &Path, results: &Results) -> Result<()> {
+    let section = file.file_stem().map(|stem| stem.to_string_lossy()).unwrap_or_default();
+    let before = fs::read_to_string(page).with_context(|| format!("can't read {}", page.display()))?;
+    let after = markdown::fill(&before, &section, &markdown::section(results));
+    let after = after.with_context(|| format!("can't write {section} into {}", page.display()))?;
+    fs::write(page, after).with_context(|| format!("can't write {}", page.display()))
 }
 
 fn size(bytes: u64) -> String {

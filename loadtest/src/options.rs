@@ -56,6 +56,10 @@ pub enum Measurement {
         /// The report
         #[arg(value_name = "FILE")]
         file: PathBuf,
+        /// Write it into this page too, between the marks that are named like the report's file: throughput.json goes between
+        /// <!-- bench:throughput --> and <!-- /bench:throughput -->
+        #[arg(long, value_name = "PAGE")]
+        into: Option<PathBuf>,
         /// Where it goes.
         #[command(flatten)]
         outputs: Outputs,

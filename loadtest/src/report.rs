@@ -8,6 +8,7 @@
 //! | [`figures`] | every report as one list of named figures |
 //! | [`compare`], [`bounds`] | what changed since an earlier report; what is over a bound |
 //! | [`page`], [`chart`] | one HTML file with charts that needs nothing else |
+//! | [`markdown`] | a report as a section of a page that people write |
 //! | [`outputs`] | where it all goes, and the exit status |
 //!
 //! The rule: what a report says is computed here and in no other place, so that the table, the page and a comparison
@@ -19,6 +20,7 @@ pub mod chart;
 pub mod compare;
 pub mod document;
 pub mod figures;
+pub mod markdown;
 pub mod outputs;
 pub mod page;
 #[cfg(test)]
