@@ -29,7 +29,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::audited::{Noted, refused_outside};
-use super::check_in::line::{Answer, Desk, Line, dated};
+use super::check_in::line::{Answer, Desk, Line, Sender, dated};
 use super::connection::Connection;
 use super::peer::Peer;
 use super::problem::{Code, Problem};
@@ -303,7 +303,7 @@ impl Door {
         line: &Arc<Line>,
         mut peer: Peer,
         caller: &Caller,
-        mut request: Request<Incoming>,
+        request: Request<Incoming>,
     ) -> Answer {
         if !(peer.secure || self.policy.allows_plain(peer.address)) {
             let problem = plain_http_refused();
@@ -312,14 +312,11 @@ impl Door {
             return Answer::Now(Some(dated(problem.into_response())));
         }
         let is_direct = !self.policy.is_trusted(peer.address);
-        if !is_direct {
-            peer = forwarded(peer, request.headers());
-            request.extensions_mut().insert(caller.speaking_for(peer.address.ip()));
-        } else {
-            request.extensions_mut().insert(caller.clone());
+        if is_direct {
+            return line.answer(request, Sender { peer, caller: caller.clone(), is_direct });
         }
-        request.extensions_mut().insert(peer);
-        line.answer(request, peer, is_direct)
+        peer = forwarded(peer, request.headers());
+        line.answer(request, Sender { peer, caller: caller.speaking_for(peer.address.ip()), is_direct })
     }
 }
 

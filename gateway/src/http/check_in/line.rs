@@ -29,6 +29,7 @@ use tokio::time::sleep_until;
 use tower_service::Service as _;
 
 use super::prefer;
+use crate::admission::Caller;
 use crate::domain::standing::{Ended, Held};
 use crate::http::peer::Peer;
 use crate::telemetry::{CheckInLabel, HeldCheckIn, Requests, Telemetry};
@@ -58,6 +59,18 @@ pub struct Introduction {
 /// Whether the answer is to be kept back: then it is counted when it leaves.
 pub fn is_kept_back(response: &Response) -> bool {
     response.extensions().get().is_some_and(|Introduction { wait, .. }| wait.is_some())
+}
+
+/// Who sends a request.
+#[derive(Debug)]
+pub struct Sender {
+    /// From where.
+    pub peer: Peer,
+    /// As whom they were admitted to the port.
+    pub caller: Caller,
+    /// Whether the peer speaks for itself: a proxy's word on who sent a question changes from one to the next, and is for the
+    /// registry to note.
+    pub is_direct: bool,
 }
 
 /// What all connections of a listener share.
@@ -93,8 +106,10 @@ impl Desk {
 
     /// The router's answer. An answer to a check-in that says that nothing is new has no date: an agent that asks every few
     /// seconds would pay a fifth of its traffic for it.
-    async fn put(&self, request: Request<Body>) -> Response {
+    async fn put(&self, mut request: Request<Body>, sender: &Sender) -> Response {
         let is_check_in = request.uri().path() == PATH;
+        request.extensions_mut().insert(sender.peer);
+        request.extensions_mut().insert(sender.caller.clone());
         let Ok(response) = self.router.clone().call(request).await;
         if is_check_in && response.status() == StatusCode::NO_CONTENT { response } else { dated(response) }
     }
@@ -120,14 +135,13 @@ impl Line {
         Self { desk, agent: Mutex::new(None) }
     }
 
-    /// Answers a request. `is_direct` says that the peer speaks for itself: a proxy's word on who sent a question changes from
-    /// one to the next, and is for the registry to note.
-    pub fn answer(self: &Arc<Self>, request: Request<Incoming>, peer: Peer, is_direct: bool) -> Answer {
+    /// Answers a request.
+    pub fn answer(self: &Arc<Self>, request: Request<Incoming>, sender: Sender) -> Answer {
         let Some(asked) = Asked::of(&request) else {
             let desk = Arc::clone(&self.desk);
-            return Answer::later(async move { desk.put(request.map(Body::new)).await });
+            return Answer::later(async move { desk.put(request.map(Body::new), &sender).await });
         };
-        if is_direct
+        if sender.is_direct
             && request.body().is_end_stream()
             && let Some(agent) = self.known(&asked)
         {
@@ -143,7 +157,7 @@ impl Line {
                     match self.desk.hold(&agent.stands, until) {
                         Ok(holding) => {
                             let line = Arc::clone(self);
-                            return Answer::later(line.wait(agent, peer, holding, until));
+                            return Answer::later(line.wait(agent, sender, holding, until));
                         }
                         Err(NotHeld::News | NotHeld::Full) => {}
                     }
@@ -152,7 +166,7 @@ impl Line {
         }
         let (line, head) = (Arc::clone(self), asked.head());
         Answer::later(async move {
-            let mut response = line.desk.put(request.map(Body::new)).await;
+            let mut response = line.desk.put(request.map(Body::new), &sender).await;
             let Some(Introduction { stands, wait }) = response.extensions_mut().remove() else {
                 return response;
             };
@@ -160,7 +174,7 @@ impl Line {
             let Some(until) = wait.map(end_of) else { return response };
             drop(response);
             match line.desk.hold(&agent.stands, until) {
-                Ok(holding) => line.wait(agent, peer, holding, until).await,
+                Ok(holding) => line.wait(agent, sender, holding, until).await,
                 Err(NotHeld::News) => line.desk.nothing_new_so_far(),
                 Err(NotHeld::Full) => line.desk.nothing_new(),
             }
@@ -183,7 +197,7 @@ impl Line {
     async fn wait(
         self: Arc<Self>,
         mut agent: Arc<Agent>,
-        peer: Peer,
+        sender: Sender,
         mut holding: Holding,
         until: Instant,
     ) -> Response {
@@ -200,7 +214,7 @@ impl Line {
                 Some(Ended::News) => {}
             }
             // Boxed, because it is rare and large, and the wait before it is long.
-            let mut response = Box::pin(self.desk.put(agent.question(peer, until))).await;
+            let mut response = Box::pin(self.desk.put(agent.question(until), &sender)).await;
             let Some(Introduction { stands, wait }) = response.extensions_mut().remove() else {
                 return response;
             };
@@ -258,12 +272,11 @@ struct Agent {
 
 impl Agent {
     /// Its question once more.
-    fn question(&self, peer: Peer, until: Instant) -> Request<Body> {
+    fn question(&self, until: Instant) -> Request<Body> {
         let left = until.saturating_duration_since(Instant::now()).as_secs().max(1);
         let mut request = Request::new(Body::empty());
         *request.method_mut() = Method::POST;
         *request.uri_mut() = http::Uri::from_static(PATH);
-        request.extensions_mut().insert(peer);
         let value = |bytes| HeaderValue::from_bytes(bytes).expect("it was the value of a header");
         let headers = request.headers_mut();
         headers.insert(AUTHORIZATION, value(self.head.part(0)));

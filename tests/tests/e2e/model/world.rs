@@ -11,7 +11,7 @@ use edge_agent::lifecycle::{
 use edge_agent::lifecycle::{Roll, Sent, Start, TunnelEvent};
 use gateway::domain::Now;
 use gateway::domain::edge::{Change, EdgeRecord, Records, Settings, Timestamp};
-use gateway::domain::registry::{Command, Decision, Event, Origin, Registry, Token};
+use gateway::domain::registry::{Accepted, Command, Decision, Event, Origin, Registry, Token};
 use gateway::domain::tunnel::{LinkId, Phase, WaiterId};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -611,7 +611,7 @@ impl World {
             Command::CheckIn { token, answer } => {
                 let Some((site, life)) = self.tokens.remove(&token) else { return };
                 let outcome = match answer {
-                    Ok(decision) => {
+                    Ok(Accepted { decision, .. }) => {
                         if matches!(decision, Decision::NotNeeded { hello_wanted: true, .. }) {
                             self.sites[site].said_hello = false;
                         }
