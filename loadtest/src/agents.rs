@@ -7,6 +7,7 @@
 //! | [`result`], [`tally`] | what a run measured: the data of its report, and the counts that it is made of |
 //! | [`target`] | the gateway or the floor server, and the agents' enrolment there |
 //! | [`agent`], [`connection`], [`tunnel`] | one agent: its life, its check-ins, its SSH tunnel |
+//! | [`cast`], [`worker`] | all agents of a process, and processes of their own where one has too few files |
 //! | [`operator`], [`wake`], [`tunnels`] | the other side: flags, streams, traffic |
 //! | [`sample`], [`wire`] | processes and connections, seen from outside |
 //! | [`run`] | who does what in which order |
@@ -27,6 +28,7 @@ use run::{Progress, play};
 use target::Server;
 
 pub mod agent;
+pub mod cast;
 pub mod connection;
 pub mod limits;
 pub mod operator;
@@ -41,6 +43,7 @@ pub mod tunnel;
 pub mod tunnels;
 pub mod wake;
 pub mod wire;
+pub mod worker;
 
 /// Runs what the options ask for: against the gateway, and then against the floor server where that is asked for too.
 /// When `interrupt` is cancelled, it ends early with what was measured.
@@ -53,7 +56,8 @@ pub async fn measure(
     progress: Arc<impl Progress>,
 ) -> Result<AgentsReport> {
     options.check()?;
-    options.needs().fit(&Machine::this(), options.gateway.is_none())?;
+    let machine = Machine::this();
+    options.needs().fit(&machine, options.gateway.is_none())?;
     let circumstances = Circumstances::now(options.seed);
     progress.step("starting the gateway");
     let gateway = Server::gateway(options).await?;
@@ -64,5 +68,5 @@ pub async fn measure(
         let floor = Server::floor(file, options).await?;
         runs.push(play(floor, options, interrupt, progress).await.context("against the floor server")?);
     }
-    Ok(AgentsReport { circumstances, setup: options.setup(), runs })
+    Ok(AgentsReport { circumstances, setup: options.setup(&machine), runs })
 }

@@ -36,6 +36,9 @@ async fn main() -> ExitCode {
     if let Measurement::Agents { agents, outputs } = measurement {
         return end(run_agents(&agents, &outputs).await);
     }
+    if let Measurement::AgentsWorker = measurement {
+        return end(agents::worker::work().await.map(|()| Outcome::Fine));
+    }
     // Leaving by this select drops the run, and with it every child process.
     let result = tokio::select! {
         result = run(measurement) => result,
@@ -115,7 +118,9 @@ async fn interrupted() -> io::Result<()> {
 
 async fn run(measurement: Measurement) -> Result<Outcome> {
     match measurement {
-        Measurement::Agents { .. } => bail!("simulated agents have a run of their own"),
+        Measurement::Agents { .. } | Measurement::AgentsWorker => {
+            bail!("simulated agents have a run of their own")
+        }
         Measurement::Throughput { bytes, run } => {
             let earlier = run.outputs.earlier()?;
             let started = start(&run, Place::Loopback, &Way::ALL).await?;

@@ -85,6 +85,9 @@ pub enum Measurement {
         #[command(flatten)]
         outputs: Outputs,
     },
+    /// Plays a part of the agents of `agents`, which starts it
+    #[command(name = agents::worker::SUBCOMMAND, hide = true)]
+    AgentsWorker,
 }
 
 /// The path between the agent's side and the gateway's.

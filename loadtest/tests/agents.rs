@@ -9,17 +9,22 @@ use loadtest::agents::result::{AgentsRun, Target};
 use loadtest::report::document::{Document, Results};
 use tempfile::TempDir;
 
+/// Seconds that a run may take: some of the tests measure for ten.
+const LONGEST: &str = "120";
+
 /// Runs the program and returns what it measured of the gateway that it started.
 fn run(arguments: &[&str]) -> AgentsRun {
     let folder = TempDir::new().expect("the folder for temporary files is writable");
     let json = folder.path().join("report.json");
-    let output = Command::new(Path::new(env!("CARGO_BIN_EXE_tidegate-loadtest")))
+    // Every step of a run is bounded in time; one that hangs all the same is to be a failure with its last words.
+    let output = Command::new("timeout")
+        .args([LONGEST, env!("CARGO_BIN_EXE_tidegate-loadtest")])
         .args(["agents", "--count", "50", "--interval", "1s"])
         .args(arguments)
         .arg("--json")
         .arg(&json)
         .output()
-        .expect("the program was built with this test");
+        .expect("needs timeout, of the package coreutils");
     let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{errors}\n{text}");
     let Results::Agents(report) = Document::read(&json).expect("a report").results else {

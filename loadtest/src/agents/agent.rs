@@ -4,6 +4,7 @@
 //! where a real one backs off. Like a real one it asks once more on a new connection when the kept one turns out to be
 //! closed, says hello with the first question of a connection, and asks again at once after an answer that was held.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use shared::line::{self, Caller};
 use shared::wire::check_in::{
     Answer, CheckIn, Hello, Identity, Need, Offer, PROTOCOL_VERSION, Service, ServiceKind, TunnelState,
 };
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -81,6 +82,8 @@ pub struct Agent {
     turns: u32,
     /// Which start of the gateway answered it last.
     generation: u32,
+    /// Fails when its tunnel has ended.
+    tunnel: Option<oneshot::Receiver<Infallible>>,
 }
 
 /// What an answer means for an agent.
@@ -94,8 +97,17 @@ impl Agent {
     /// The `number`th agent.
     pub fn new(common: Arc<Common>, number: u32, identity: Identity) -> Self {
         let caller = common.endpoint.caller(&identity);
-        let (connection, hello_wanted, turns, generation) = (None, true, 0, 0);
-        Self { common, number, identity, caller, connection, hello_wanted, turns, generation }
+        Self {
+            common,
+            number,
+            identity,
+            caller,
+            connection: None,
+            hello_wanted: true,
+            turns: 0,
+            generation: 0,
+            tunnel: None,
+        }
     }
 
     /// Lives until the run is over. It vanishes when `vanish` says so.
@@ -109,6 +121,7 @@ impl Agent {
         let plan = common.plan;
         let mut due = plan.due_after(self.number, common.now());
         let mut returning = false;
+        // On after the end of the measurement too: whoever raised a flag right before it still waits.
         loop {
             tokio::select! {
                 () = over.cancelled() => break,
@@ -117,13 +130,15 @@ impl Agent {
                     returning = true;
                     continue;
                 }
+                // Where questions are held, the next one can be from now on.
+                () = ended(&mut self.tunnel), if common.endpoint.holds() => due = common.now(),
                 () = sleep_until(common.epoch + due) => {}
             }
-            if common.tally.window.is_over(due) {
-                over.cancelled().await;
-                return;
-            }
-            let question = common.tally.asks(due);
+            let question = if common.endpoint.holds() {
+                common.tally.asks_patiently(due)
+            } else {
+                common.tally.asks(due)
+            };
             let asked = common.now();
             let outcome = tokio::select! {
                 () = over.cancelled() => break,
@@ -140,13 +155,14 @@ impl Agent {
                     self.next(due, now)
                 }
                 Ok(Err(kind)) => {
-                    question.failed(kind);
+                    question.failed(now, kind);
                     self.next(due, now)
                 }
                 Ok(Ok(heard)) => {
                     let offer = heard.offer.is_some();
-                    question
-                        .answered(now, if heard.held { Answered::Held { offer } } else { Answered::AtOnce });
+                    // An answer with an offer was held as well, and does not say so: it is not to be asked for again at once.
+                    let held = heard.held || (offer && common.endpoint.holds());
+                    question.answered(now, if held { Answered::Held { offer } } else { Answered::AtOnce });
                     let generation = common.tally.generation();
                     if std::mem::replace(&mut self.generation, generation) != generation {
                         common.tally.comes_back(now);
@@ -157,16 +173,15 @@ impl Agent {
                     if let Some(offer) = heard.offer {
                         self.open_tunnel(offer);
                     }
-                    if heard.held { now } else { self.next_in_turn(due) }
+                    if heard.held { now } else { self.next_in_turn(due, now) }
                 }
             };
         }
-        // What was due and could not be asked because an answer was late is cut as well.
-        if !common.endpoint.holds() {
-            while due < common.now() && !common.tally.window.is_over(due) {
-                drop(common.tally.asks(due));
-                due += plan.interval();
-            }
+        // What was due and could not be asked, because an answer was late, is cut as well.
+        let end = common.tally.window.end().filter(|_| !common.endpoint.holds());
+        while end.is_some_and(|end| due < end) {
+            drop(common.tally.asks(due));
+            due += plan.interval();
         }
     }
 
@@ -189,14 +204,15 @@ impl Agent {
         }
     }
 
-    fn next_in_turn(&self, due: Duration) -> Duration {
-        due + self.common.plan.interval()
+    /// When to ask after an answer that was not held. Held questions have no turns.
+    fn next_in_turn(&self, due: Duration, now: Duration) -> Duration {
+        self.common.plan.interval() + if self.common.endpoint.holds() { now } else { due }
     }
 
-    /// When to ask after trouble. Held questions have no turns; there, agents that lost their gateway together spread.
+    /// When to ask after trouble. Agents that lost their gateway together while it held their questions spread.
     fn next(&mut self, due: Duration, now: Duration) -> Duration {
         if !self.common.endpoint.holds() {
-            return self.next_in_turn(due);
+            return self.next_in_turn(due, now);
         }
         self.turns += 1;
         now + self.common.plan.jitter(self.number, self.turns)
@@ -221,7 +237,9 @@ impl Agent {
     }
 
     async fn ask(&self, connection: &mut Connection) -> Result<line::Answer, FailureKind> {
-        connection.ask(&self.common.endpoint, &self.caller, self.report()).await
+        // As a real agent, it wants its answer now where it says hello, and while it has a tunnel.
+        let patient = self.tunnel.is_none() && !self.hello_wanted;
+        connection.ask(&self.common.endpoint, &self.caller, patient, self.report()).await
     }
 
     /// The hello, where one is due.
@@ -263,10 +281,13 @@ impl Agent {
         Ok(Heard { held: reply.holds(), offer })
     }
 
-    fn open_tunnel(&self, offer: Offer) {
+    fn open_tunnel(&mut self, offer: Offer) {
+        let (alive, ended) = oneshot::channel();
+        self.tunnel = Some(ended);
         let common = Arc::clone(&self.common);
         let (edge_id, source) = (self.identity.authorization.edge_id, common.source(self.number));
         tokio::spawn(async move {
+            let _alive = alive;
             let begun = common.now();
             let tunnel = match Tunnel::open(&common.ground, &offer, &edge_id, source).await {
                 Ok(tunnel) => tunnel,
@@ -305,6 +326,13 @@ impl Agent {
             }
         }
     }
+}
+
+/// Waits until a tunnel that there is has ended; for ever where there is none.
+async fn ended(tunnel: &mut Option<oneshot::Receiver<Infallible>>) {
+    let Some(ended) = tunnel else { return std::future::pending().await };
+    let Err(_) = ended.await;
+    *tunnel = None;
 }
 
 /// The body of a 200, nothing of a 204, and what went wrong of all else.

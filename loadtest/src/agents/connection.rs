@@ -74,10 +74,6 @@ impl Endpoint {
     pub fn holds(&self) -> bool {
         self.hold.is_some()
     }
-
-    fn answer_timeout(&self) -> Duration {
-        self.hold.unwrap_or_default() + ANSWER_TIMEOUT
-    }
 }
 
 /// A connection that is open. Dropping it closes it at once.
@@ -117,7 +113,7 @@ impl Connection {
         self.line.is_spent()
     }
 
-    /// Asks, and waits for the whole answer.
+    /// Asks, and waits for the whole answer, which may be held where `patient` says so and the run does.
     ///
     /// # Errors
     /// What failed. Nothing more can be asked on this connection then.
@@ -125,10 +121,12 @@ impl Connection {
         &mut self,
         endpoint: &Endpoint,
         caller: &Caller,
+        patient: bool,
         report: Option<Bytes>,
     ) -> Result<Answer, FailureKind> {
-        let question = caller.check_in(self.line.protocol(), endpoint.hold, report);
-        match timeout(endpoint.answer_timeout(), self.line.exchange(question)).await {
+        let hold = endpoint.hold.filter(|_| patient);
+        let question = caller.check_in(self.line.protocol(), hold, report);
+        match timeout(hold.unwrap_or_default() + ANSWER_TIMEOUT, self.line.exchange(question)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(_)) => Err(FailureKind::Broken),
             Err(_) => Err(FailureKind::Timeout),

@@ -10,6 +10,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Files that a process has open besides its connections, with room for what comes and goes.
 const RESERVE: u64 = 300;
+/// A gateway takes connections on 24 of 25 of its files.
+const CONNECTIONS_TO_REST: u64 = 24;
 /// Memory of one agent's connection at the harness's end, and at the gateway's: measured with TLS and HTTP/2, rounded up.
 const AGENT_KIB: u64 = 60;
 const CONNECTION_KIB: u64 = 60;
@@ -46,15 +48,20 @@ pub struct Machine {
 }
 
 impl Needs {
-    /// Files of the harness.
-    pub fn harness_files(&self) -> u64 {
-        self.connections + self.tunnels + self.streams + RESERVE
+    /// Files of the gateway: one end of everything. It gives a part of them to connections, operators' included, and the
+    /// rest to tunnels and the store.
+    pub fn gateway_files(&self) -> u64 {
+        let (connections, tunnels) = (self.connections + self.streams, self.tunnels + RESERVE);
+        (connections + tunnels).max(connections + connections.div_ceil(CONNECTIONS_TO_REST))
     }
 
-    /// Files of the gateway.
-    pub fn gateway_files(&self) -> u64 {
-        // The same connections, each with one end there.
-        self.harness_files()
+    /// Processes that agents with their connections and tunnels must be split into. Streams are the first one's.
+    pub fn workers(&self, machine: &Machine) -> u64 {
+        let room = machine.files.saturating_sub(RESERVE).max(1);
+        if self.connections + self.tunnels + self.streams <= room {
+            return 1;
+        }
+        (self.connections + self.tunnels).div_ceil(room).max(2)
     }
 
     /// Memory of both.
@@ -73,7 +80,7 @@ impl Needs {
     /// # Errors
     /// Which limit to raise.
     pub fn fit(&self, machine: &Machine, starts_gateway: bool) -> Result<()> {
-        let files = self.harness_files().max(if starts_gateway { self.gateway_files() } else { 0 });
+        let files = if starts_gateway { self.gateway_files() } else { self.streams + RESERVE };
         if files > machine.files {
             bail!(
                 "this run needs {files} open files in one process, and this machine allows {}: raise the hard limit \
@@ -157,12 +164,22 @@ mod tests {
     }
 
     #[test]
+    fn agents_are_split_into_as_many_processes_as_their_files_need() {
+        for (connections, tunnels, workers) in
+            [(1, 0, 1), (19_000, 0, 1), (9000, 9000, 1), (15_000, 9000, 2), (20_000, 0, 2), (250_000, 0, 13)]
+        {
+            assert_eq!(needs(connections, tunnels).workers(&SMALL), workers, "{connections} {tunnels}");
+        }
+    }
+
+    #[test]
     fn what_does_not_fit_names_the_limit() {
         let says = |needs: Needs, machine: &Machine, word: &str| {
             let text = needs.fit(machine, true).expect_err("too much").to_string();
             assert!(text.contains(word), "{text}");
         };
         says(needs(15_000, 9000), &SMALL, "LimitNOFILE");
+        says(needs(19_400, 0), &SMALL, "LimitNOFILE");
         says(needs(15_000, 0), &Machine { available_kib: 100_000, ..SMALL }, "memory");
         let reconnecting = Needs { reconnects_per_s: 3000.0, sources: 2, ..needs(15_000, 0) };
         says(reconnecting, &SMALL, "ip_local_port_range");

@@ -7,9 +7,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::{ArgGroup, Args};
 use shared::fingerprint::TlsFingerprint;
-use shared::line::Protocol;
 
-use super::limits::Needs;
+use super::limits::{Machine, Needs};
 use super::plan::Plan;
 use super::result::{Protocol as Spoken, Setup};
 use crate::units;
@@ -63,6 +62,9 @@ pub struct Options {
     /// Edges that the gateway knows besides those of the agents
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     pub idle_edges: u32,
+    /// Split the agents into so many processes [default: as many as their open files need]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub workers: Option<u16>,
     /// Seed of the schedule and of all data
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub seed: u64,
@@ -109,9 +111,10 @@ impl Options {
         Plan::new(self.seed, self.count, self.interval)
     }
 
-    /// What agents speak.
-    pub fn protocol(&self) -> Protocol {
-        if self.http1 { Protocol::Http1 } else { Protocol::Http2 }
+    /// How many processes the agents are split into; 1 is this one.
+    pub fn workers(&self, machine: &Machine) -> usize {
+        let workers = self.workers.map_or_else(|| self.needs().workers(machine), u64::from);
+        usize::try_from(workers.min(u64::from(self.count))).unwrap_or(usize::MAX)
     }
 
     /// What this takes at its worst moment.
@@ -134,7 +137,7 @@ impl Options {
     }
 
     /// As it stands in the report.
-    pub fn setup(&self) -> Setup {
+    pub fn setup(&self, machine: &Machine) -> Setup {
         Setup {
             agents: self.count,
             idle_edges: self.idle_edges,
@@ -148,7 +151,7 @@ impl Options {
             carrying: self.carrying,
             vanishing_per_s: self.churn,
             restart_at_s: self.restart_at.map(|at| at.as_secs_f64()),
-            workers: 1,
+            workers: u32::try_from(self.workers(machine)).unwrap_or(u32::MAX),
         }
     }
 }

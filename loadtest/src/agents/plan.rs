@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use fixtures::seeded::Seeded;
+use serde::{Deserialize, Serialize};
 
 /// Agents that share one source address of 127.0.0.0/8. A connection needs a port of its source address, there are
 /// about 28,000, and one that was closed is blocked for a minute.
@@ -23,7 +24,8 @@ pub struct Plan {
 }
 
 /// How an agent leaves without a goodbye.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Vanishing {
     /// Its connection is reset: the process was killed, or a middlebox forgot the connection.
     Reset,

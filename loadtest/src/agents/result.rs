@@ -200,7 +200,8 @@ pub struct CheckIns {
     pub answered: u64,
     /// That got another answer, or none.
     pub failed: u64,
-    /// Still under way when the measurement ended (a held question at its end is one, and no failure).
+    /// Still under way when the measurement ended (a held question at its end is one, and no failure), or when its agent
+    /// vanished.
     pub cut: u64,
     /// `failed` by kind.
     #[serde(default)]

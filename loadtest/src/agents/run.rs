@@ -9,31 +9,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use shared::wire::check_in::Identity;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::agent::{Agent, Common};
-use super::connection::{ANSWER_TIMEOUT, Endpoint};
+use super::agent::Common;
+use super::cast::{Cast, Company};
+use super::connection::ANSWER_TIMEOUT;
+use super::limits::Machine;
 use super::operator::Operator;
 use super::options::Options;
-use super::plan::Vanishing;
 use super::result::{AgentsRun, CheckIns, Churn, Held, Ramp, Restart, Second, Tunnels};
 use super::sample::{self, Looks, Watched, look_at_wire};
-use super::tally::{Counts, Tally};
+use super::tally::Counts;
 use super::target::{Crowd, Server};
-use super::tunnel::Ground;
 use super::tunnels::{self, Carrying};
 use super::wake::Wakes;
-use super::wire::Ledger;
+use super::worker::{Order, Workers};
 use crate::gateway::Restarted;
 use crate::pattern::Pattern;
 use crate::process::usage;
 
-/// Agents that join at a time: enough to keep two cores busy with handshakes, few enough that none waits for seconds.
-const JOIN_AT_ONCE: usize = 64;
 /// Time for all agents to join: this many a second, a tenth of what a core does, and a minute.
 const SLOWEST_JOINS_PER_S: f64 = 100.0;
 const JOIN_AT_LEAST: Duration = Duration::from_secs(60);
@@ -41,8 +38,8 @@ const JOIN_AT_LEAST: Duration = Duration::from_secs(60);
 const LEAD: Duration = Duration::from_secs(1);
 /// Pause between two looks at something that is waited for.
 const LOOK: Duration = Duration::from_millis(20);
-/// Time for everybody to go home.
-const HOME: Duration = Duration::from_secs(20);
+/// Orders that wait for the one who passes them on.
+const ORDERS: usize = 1024;
 
 /// Tells how far it is.
 pub trait Progress: Send + Sync + 'static {
@@ -64,23 +61,21 @@ pub async fn play(
 ) -> Result<AgentsRun> {
     progress.step("enrolling");
     let crowd = server.enrol(options).await?;
-    let stage = Stage::set(&server, options, &crowd)?;
+    let mut stage = Stage::set(&server, options, &crowd)?;
     let looks_before = Looks {
         before: server.watched.as_ref().and_then(|watched| watched.usage()).unwrap_or_default(),
         ..Looks::default()
     };
-    let own = Watched::new(std::process::id());
+    let own = Arc::new(Watched::new(stage.processes()));
     let own_before = usage(std::process::id()).unwrap_or_default();
     let operator = server.admin.clone().map(|admin| Operator::new(admin, stage.pattern.clone(), crowd.names));
-    let (agents, leave) = stage.enter(crowd.identities);
-    let sampler = stage.sampler(&server, &progress);
+    let sampler = stage.sampler(&server, &own, &progress);
 
     progress.step("joining");
-    let joined = stage.joined(interrupt).await;
-    let joined = match joined {
+    let joined = match stage.joined(interrupt).await {
         Ok(took) => took,
         Err(error) => {
-            stage.end(agents, sampler).await;
+            stage.end(sampler).await?;
             return Err(error);
         }
     };
@@ -94,7 +89,7 @@ pub async fn play(
     progress.step("measuring");
     let begin = stage.common.now() + LEAD;
     let end = begin + options.duration;
-    stage.common.tally.window.set(begin, end);
+    stage.tell(Order::Window(begin, end));
     sleep_until(stage.common.epoch + begin).await;
     let look = || server.watched.as_ref().and_then(|watched| watched.usage()).unwrap_or_default();
     let mut looks = Looks { begin: look(), ..looks_before };
@@ -102,12 +97,21 @@ pub async fn play(
         Looks { before: own_before, begin: own.usage().unwrap_or_default(), ..Looks::default() };
     let wire_begin = look_at_wire(&stage.common, server.api).await;
 
-    let mut others = Others::start(&stage, options, operator.as_ref(), tunnels.as_ref(), leave, begin, end);
-    let restarted = tokio::select! {
-        restarted = measurement(&stage, options, &mut server, begin, end) => restarted,
-        () = interrupt.cancelled() => Ok(None),
+    let (orders, mut ordered) = mpsc::channel(ORDERS);
+    let mut others =
+        Others::start(&stage, options, operator.as_ref(), tunnels.as_ref(), orders.clone(), begin, end);
+    let restarted = {
+        let measuring = measurement(&stage.common, options, &mut server, orders, begin, end);
+        tokio::pin!(measuring);
+        loop {
+            tokio::select! {
+                restarted = &mut measuring => break restarted,
+                Some(order) = ordered.recv() => stage.tell(order),
+                () = interrupt.cancelled() => break Ok(None),
+            }
+        }
     };
-    stage.common.tally.window.end_at(stage.common.now());
+    stage.tell(Order::EndAt(stage.common.now()));
     let interrupted = interrupt.is_cancelled();
     let end = stage.common.tally.window.end().unwrap_or(end);
     looks.end = server.watched.as_ref().and_then(|watched| watched.usage()).unwrap_or_default();
@@ -117,13 +121,14 @@ pub async fn play(
     progress.step("ending");
     others.end(interrupted).await;
     stage.settle(interrupted).await;
-    let back = stage.common.tally.counts().back;
     let carrying = others.carrying.report();
-    let series = stage.end(agents, sampler).await;
+    let series = stage.end(sampler).await?;
     let restarted = restarted?;
 
     let seconds = end.saturating_sub(begin).as_secs_f64();
     let counts = stage.common.tally.counts().clone();
+    let course = stage.common.tally.course();
+    let back = course.back;
     let check_ins = check_ins(&counts, options.hold.is_some());
     let answered = check_ins.answered;
     let use_of = |watched: &Watched, looks: &Looks| watched.report(looks, seconds, answered, options.count);
@@ -138,7 +143,7 @@ pub async fn play(
                 .filter(|back| back.agents >= u64::from(options.count))
                 .map(|back| since_ready(back.last)),
             back: back.map_or(0, |back| back.agents),
-            silent_seconds: counts.silent_seconds,
+            silent_seconds: course.silent_seconds,
         }
     });
     let changes = options.churn.is_some() || options.restart_at.is_some();
@@ -166,7 +171,7 @@ pub async fn play(
             returned: counts.returns.count(),
             return_to_answer: counts.returns.report(),
             restart,
-            longest_silence_ms: u64::try_from(counts.longest_silence.as_millis()).unwrap_or(u64::MAX),
+            longest_silence_ms: u64::try_from(course.longest_silence.as_millis()).unwrap_or(u64::MAX),
         }),
         check_ins,
         series: from(series, begin),
@@ -176,83 +181,118 @@ pub async fn play(
 /// The measurement itself: time passes, and the gateway is restarted if that was asked for. Returns when it was asked to
 /// end, when it was ready again, and how long both took.
 async fn measurement(
-    stage: &Stage,
+    common: &Common,
     options: &Options,
     server: &mut Server,
+    orders: mpsc::Sender<Order>,
     begin: Duration,
     end: Duration,
 ) -> Result<Option<(Duration, Duration, Restarted)>> {
     let mut restarted = None;
     if let Some(at) = options.restart_at {
-        sleep_until(stage.common.epoch + begin + at).await;
-        let asked = stage.common.now();
+        sleep_until(common.epoch + begin + at).await;
+        let asked = common.now();
         let how = server.restart().await.context("the gateway does not restart")?;
-        stage.common.tally.restarted();
-        restarted = Some((asked, stage.common.now(), how));
+        // Whoever passes orders on lives as long as this does.
+        let _ = orders.send(Order::Restarted).await;
+        restarted = Some((asked, common.now(), how));
     }
-    sleep_until(stage.common.epoch + end).await;
+    sleep_until(common.epoch + end).await;
     Ok(restarted)
 }
 
-/// Everything that agents share, before the first of them comes.
+/// The agents, wherever they are, and what they share.
 struct Stage {
     common: Arc<Common>,
     pattern: Pattern,
     wakes: Arc<Wakes>,
     count: u32,
+    agents: Agents,
     sampled: CancellationToken,
 }
 
-type Leave = Vec<mpsc::Sender<Vanishing>>;
+enum Agents {
+    Here(Company),
+    InWorkers(Workers),
+}
 
 impl Stage {
+    /// Lets all agents begin.
     fn set(server: &Server, options: &Options, crowd: &Crowd) -> Result<Self> {
-        let abrupt = options.churn.is_some();
-        let hold = options.hold.map(|seconds| Duration::from_secs(seconds.into()));
-        let endpoint = Endpoint::new(server.api, &crowd.pins, options.protocol(), hold, abrupt)?;
-        let pattern = Pattern::new(options.seed);
-        let common = Common {
-            plan: options.plan(),
-            epoch: Instant::now(),
-            endpoint,
-            ground: Arc::new(Ground::new(crowd.host_keys.clone(), pattern.clone())),
-            tally: Tally::default(),
-            door: Semaphore::new(JOIN_AT_ONCE),
+        let cast = Cast {
+            seed: options.seed,
+            agents: options.count,
+            interval: options.interval,
+            api: server.api,
+            pins: crowd.pins.clone(),
+            host_keys: crowd.host_keys.clone(),
+            http1: options.http1,
+            hold: options.hold.map(|seconds| Duration::from_secs(seconds.into())),
+            abrupt: options.churn.is_some(),
             spread_sources: server.is_loopback(),
             reconnect_each: options.reconnect_each,
             keep_tunnels: options.tunnels.is_some(),
-            ledger: Ledger::new(server.api),
-            over: CancellationToken::new(),
+        };
+        let common = Arc::new(cast.common(Duration::ZERO)?);
+        let agents = match options.workers(&Machine::this()) {
+            1 => Agents::Here(Company::enter(&common, 0, crowd.identities.clone())),
+            workers => Agents::InWorkers(Workers::start(&common, &cast, &crowd.identities, workers)?),
         };
         Ok(Self {
-            common: Arc::new(common),
-            pattern,
+            common,
+            pattern: Pattern::new(options.seed),
             wakes: Arc::default(),
             count: options.count,
+            agents,
             sampled: CancellationToken::new(),
         })
     }
 
-    /// Lets all agents begin. Returns their tasks, and how to tell each to vanish.
-    fn enter(&self, identities: Vec<Identity>) -> (JoinSet<()>, Leave) {
-        let mut agents = JoinSet::new();
-        let mut leave = Vec::with_capacity(identities.len());
-        for (number, identity) in (0..).zip(identities) {
-            let (sender, vanish) = mpsc::channel(1);
-            leave.push(sender);
-            agents.spawn(Agent::new(Arc::clone(&self.common), number, identity).run(vanish));
+    /// All of the harness's processes.
+    fn processes(&self) -> Vec<u32> {
+        let own = std::iter::once(std::process::id());
+        match &self.agents {
+            Agents::Here(_) => own.collect(),
+            Agents::InWorkers(workers) => own.chain(workers.ids.iter().copied()).collect(),
         }
-        (agents, leave)
     }
 
-    fn sampler(&self, server: &Server, progress: &Arc<impl Progress>) -> JoinHandle<Vec<Second>> {
+    /// Passes an order on to all agents.
+    fn tell(&self, order: Order) {
+        match &self.agents {
+            Agents::Here(company) => company.obey(&self.common, order),
+            Agents::InWorkers(workers) => {
+                workers.tell(order);
+                // This process looks at the time that is measured as well.
+                match order {
+                    Order::Window(begin, end) => self.common.tally.window.set(begin, end),
+                    Order::EndAt(end) => self.common.tally.window.end_at(end),
+                    Order::Restarted | Order::Vanish(_, _) | Order::Over => {}
+                }
+            }
+        }
+    }
+
+    fn sampler(
+        &self,
+        server: &Server,
+        own: &Arc<Watched>,
+        progress: &Arc<impl Progress>,
+    ) -> JoinHandle<Vec<Second>> {
         let (common, progress) = (Arc::clone(&self.common), Arc::clone(progress));
         let show = move |second: &Second| {
             let begin = common.tally.window.begin();
             progress.second(begin.and_then(|begin| common.now().checked_sub(begin)), second);
         };
         let (common, wakes) = (Arc::clone(&self.common), Arc::clone(&self.wakes));
-        tokio::spawn(sample::sample(common, server.watched.clone(), wakes, self.sampled.clone(), show))
+        tokio::spawn(sample::sample(
+            common,
+            server.watched.clone(),
+            Arc::clone(own),
+            wakes,
+            self.sampled.clone(),
+            show,
+        ))
     }
 
     /// Waits until every agent has been answered. Returns how long that took.
@@ -299,15 +339,16 @@ impl Stage {
     }
 
     /// Sends everybody home, and waits for them.
-    async fn end(&self, mut agents: JoinSet<()>, sampler: JoinHandle<Vec<Second>>) -> Vec<Second> {
+    async fn end(&mut self, sampler: JoinHandle<Vec<Second>>) -> Result<Vec<Second>> {
         self.sampled.cancel();
         let series = sampler.await.unwrap_or_default();
+        self.tell(Order::Over);
         self.common.over.cancel();
-        let gone = async { while agents.join_next().await.is_some() {} };
-        // What does not end by then is dropped with the set, and counted as cut.
-        let _ = timeout(HOME, gone).await;
-        agents.shutdown().await;
-        series
+        match &mut self.agents {
+            Agents::Here(company) => company.end(&self.common).await,
+            Agents::InWorkers(workers) => workers.end().await?,
+        }
+        Ok(series)
     }
 }
 
@@ -329,7 +370,7 @@ impl Others {
         options: &Options,
         operator: Option<&Operator>,
         tunnels: Option<&(Tunnels, Vec<u32>)>,
-        leave: Leave,
+        orders: mpsc::Sender<Order>,
         begin: Duration,
         end: Duration,
     ) -> Self {
@@ -355,9 +396,9 @@ impl Others {
                         () = sleep_until(epoch + begin + at) => {}
                         () = stop.cancelled() => return,
                     }
-                    // An agent that has not yet heard of the last time need not vanish twice.
-                    let _ =
-                        leave[usize::try_from(agent).expect("a usize has 32 bits at least")].try_send(way);
+                    if orders.send(Order::Vanish(agent, way)).await.is_err() {
+                        return;
+                    }
                 }
             });
         }

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,10 +17,10 @@ use crate::process::{Usage, usage};
 /// From one sample to the next.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// A server's process, which may be replaced by another one.
+/// Processes that are looked at as one; one may be replaced by another.
 #[derive(Debug)]
 pub struct Watched {
-    id: AtomicU32,
+    ids: Mutex<Vec<u32>>,
     /// What those before it used.
     before: Mutex<Duration>,
     /// The most memory in any sample.
@@ -29,31 +28,36 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// The process with this id.
-    pub fn new(id: u32) -> Self {
-        Self { id: AtomicU32::new(id), before: Mutex::default(), peak: Mutex::default() }
+    /// The processes with these ids.
+    pub fn new(ids: Vec<u32>) -> Self {
+        Self { ids: Mutex::new(ids), before: Mutex::default(), peak: Mutex::default() }
     }
 
-    /// What it has used until now, with those before it. `None` while it is away.
+    /// What they have used until now, with those before. `None` while one is away.
     pub fn usage(&self) -> Option<Usage> {
-        let now = usage(self.id.load(Relaxed))?;
+        let ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut now = Usage::default();
+        for id in ids {
+            let usage = usage(id)?;
+            now = Usage { cpu: now.cpu + usage.cpu, rss_kib: now.rss_kib + usage.rss_kib };
+        }
         let mut peak = self.peak.lock().unwrap_or_else(PoisonError::into_inner);
         *peak = now.rss_kib.max(*peak);
         Some(Usage { cpu: now.cpu + *self.before.lock().unwrap_or_else(PoisonError::into_inner), ..now })
     }
 
-    /// It is about to end. To be followed by [`Watched::replaced`].
-    pub fn ends(&self) {
-        let used = usage(self.id.load(Relaxed)).map_or(Duration::ZERO, |usage| usage.cpu);
+    /// A process is about to end. To be followed by [`Watched::replaced`].
+    pub fn ends(&self, id: u32) {
+        let used = usage(id).map_or(Duration::ZERO, |usage| usage.cpu);
         *self.before.lock().unwrap_or_else(PoisonError::into_inner) += used;
     }
 
-    /// Another one is in its place.
-    pub fn replaced(&self, id: u32) {
-        self.id.store(id, Relaxed);
+    /// Others are in its place.
+    pub fn replaced(&self, ids: Vec<u32>) {
+        *self.ids.lock().unwrap_or_else(PoisonError::into_inner) = ids;
     }
 
-    /// What it used between two looks, for so many check-ins of so many agents.
+    /// What they used between two looks, for so many check-ins of so many agents.
     pub fn report(&self, looks: &Looks, seconds: f64, check_ins: u64, agents: u32) -> ProcessUse {
         let cpu = looks.end.cpu.saturating_sub(looks.begin.cpu).as_secs_f64();
         let grown = looks.end.rss_kib.saturating_sub(looks.before.rss_kib);
@@ -138,14 +142,14 @@ pub fn wire(begin: &WireLook, end: &WireLook, held: bool) -> Wire {
 pub async fn sample(
     common: Arc<Common>,
     server: Option<Arc<Watched>>,
+    own: Arc<Watched>,
     wakes: Arc<Wakes>,
     done: CancellationToken,
     progress: impl Fn(&Second),
 ) -> Vec<Second> {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let own = std::process::id();
-    let look = || (Instant::now(), server.as_ref().and_then(|server| server.usage()), usage(own));
+    let look = || (Instant::now(), server.as_ref().and_then(|server| server.usage()), own.usage());
     let mut last = look();
     let mut series = Vec::new();
     ticks.tick().await;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
 use super::result::{Bucket, FailureKind, Failures, Latency};
 use crate::statistics::Percentiles;
@@ -20,8 +21,27 @@ const DIGITS: u8 = 3;
 const BUCKETS_PER_DECADE: u32 = 20;
 
 /// A distribution of times while it grows.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(from = "Vec<(u64, u64)>", into = "Vec<(u64, u64)>")]
 pub struct Times(Histogram<u64>);
+
+/// Each time in microseconds, and how often.
+impl From<Vec<(u64, u64)>> for Times {
+    fn from(all: Vec<(u64, u64)>) -> Self {
+        let mut times = Self::default();
+        for (time, count) in all {
+            times.0.saturating_record_n(time, count);
+        }
+        times
+    }
+}
+
+impl From<Times> for Vec<(u64, u64)> {
+    fn from(times: Times) -> Self {
+        let each = times.0.iter_recorded();
+        each.map(|value| (value.value_iterated_to(), value.count_at_value())).collect()
+    }
+}
 
 impl Default for Times {
     fn default() -> Self {
@@ -36,6 +56,11 @@ impl Times {
     /// One more.
     pub fn record(&mut self, time: Duration) {
         self.0.saturating_record(u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1));
+    }
+
+    /// Those of `other` too.
+    pub fn add(&mut self, other: &Self) {
+        self.0.add(&other.0).expect("both have the same bounds");
     }
 
     /// How many.
@@ -142,10 +167,12 @@ pub struct Tally {
     joined: AtomicU64,
     /// How often the gateway was started anew.
     generation: AtomicU32,
+    /// How agents in other processes are; one for each process. Its lock is never taken while that of `counts` is held.
+    elsewhere: Mutex<Vec<Now>>,
 }
 
 /// What is counted under the lock.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Counts {
     /// Check-ins of the measurement that were asked, or due and not asked.
     pub scheduled: u64,
@@ -177,6 +204,69 @@ pub struct Counts {
     pub tunnel_failures: Failures,
     /// Tunnels that ended though nobody had asked them to.
     pub tunnels_lost: u64,
+    /// What can't be added up.
+    pub course: Course,
+    second: SecondCounts,
+}
+
+impl Counts {
+    /// Adds what another process counted.
+    fn add(&mut self, other: &Self) {
+        let Self {
+            scheduled,
+            answered,
+            cut,
+            failures,
+            latency,
+            held,
+            held_offers,
+            reconnects,
+            first_answers,
+            first_failures,
+            vanished,
+            returns,
+            tunnel_openings,
+            tunnel_failures,
+            tunnels_lost,
+            course: _,
+            second,
+        } = self;
+        *scheduled += other.scheduled;
+        *answered += other.answered;
+        *cut += other.cut;
+        *held_offers += other.held_offers;
+        *reconnects += other.reconnects;
+        *vanished += other.vanished;
+        *tunnels_lost += other.tunnels_lost;
+        let all_failures = [
+            (failures, &other.failures),
+            (first_failures, &other.first_failures),
+            (tunnel_failures, &other.tunnel_failures),
+        ];
+        for (mine, theirs) in all_failures {
+            for (kind, count) in theirs {
+                *mine.entry(*kind).or_default() += count;
+            }
+        }
+        let all_times = [
+            (latency, &other.latency),
+            (held, &other.held),
+            (first_answers, &other.first_answers),
+            (returns, &other.returns),
+            (tunnel_openings, &other.tunnel_openings),
+            (&mut second.latency, &other.second.latency),
+        ];
+        for (mine, theirs) in all_times {
+            mine.add(theirs);
+        }
+        second.answered += other.second.answered;
+        second.failed += other.second.failed;
+    }
+}
+
+/// How answers followed each other. Of several processes, only bounds are known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Course {
     /// Longest time between two answers that followed each other within the measurement.
     pub longest_silence: Duration,
     /// Whole seconds without an answer since the gateway was started anew and had answered once.
@@ -184,11 +274,46 @@ pub struct Counts {
     /// Agents that were answered by the gateway that was started anew, with the times of the first and the last of them.
     pub back: Option<Back>,
     last_answer: Option<Duration>,
-    second: SecondCounts,
+}
+
+impl Course {
+    /// Of both together: no silence is longer than in either.
+    fn joined(self, other: Self) -> Self {
+        let back = match (self.back, other.back) {
+            (Some(one), Some(two)) => Some(Back {
+                agents: one.agents + two.agents,
+                first: one.first.min(two.first),
+                last: one.last.max(two.last),
+            }),
+            (one, two) => one.or(two),
+        };
+        Self {
+            longest_silence: self.longest_silence.min(other.longest_silence),
+            silent_seconds: self.silent_seconds.min(other.silent_seconds),
+            back,
+            last_answer: self.last_answer.max(other.last_answer),
+        }
+    }
+}
+
+/// What a process says of its agents: counts since it last said something, and how it is now.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Word {
+    counts: Counts,
+    now: Now,
+}
+
+/// How the agents of a process are.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Now {
+    joined: u64,
+    connected: u64,
+    tunnels: u64,
+    course: Course,
 }
 
 /// Agents that came back after a restart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Back {
     /// How many.
     pub agents: u64,
@@ -199,7 +324,7 @@ pub struct Back {
 }
 
 /// What is counted anew each second, whether it is measured or not.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct SecondCounts {
     /// Check-ins answered.
     pub answered: u64,
@@ -234,7 +359,12 @@ impl Tally {
         if measured {
             self.counts().scheduled += 1;
         }
-        Question { tally: self, due, measured, resolved: false }
+        Question { tally: self, due, measured, patient: false, resolved: false }
+    }
+
+    /// The same for a question that may be held for longer than the time before the measurement: it counts where it ends.
+    pub fn asks_patiently(&self, due: Duration) -> Question<'_> {
+        Question { tally: self, due, measured: false, patient: true, resolved: false }
     }
 
     /// The counts of the second that ends now.
@@ -254,12 +384,55 @@ impl Tally {
 
     /// Agents that are connected.
     pub fn connected(&self) -> u64 {
-        u64::try_from(self.connected.load(Relaxed)).unwrap_or(0)
+        self.all(|| level(&self.connected), |now| now.connected)
     }
 
     /// Tunnels that are open.
     pub fn tunnels(&self) -> u64 {
-        u64::try_from(self.tunnels.load(Relaxed)).unwrap_or(0)
+        self.all(|| level(&self.tunnels), |now| now.tunnels)
+    }
+
+    /// Agents whose first check-in was answered.
+    pub fn joined(&self) -> u64 {
+        self.all(|| self.joined.load(Relaxed), |now| now.joined)
+    }
+
+    /// A number of agents: they are either all in this process or all in others.
+    fn all(&self, here: impl Fn() -> u64, there: impl Fn(&Now) -> u64) -> u64 {
+        let elsewhere = self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner);
+        if elsewhere.is_empty() { here() } else { elsewhere.iter().map(there).sum() }
+    }
+
+    /// How answers followed each other.
+    pub fn course(&self) -> Course {
+        let elsewhere = self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner);
+        let together = elsewhere.iter().map(|now| now.course).reduce(Course::joined);
+        together.unwrap_or_else(|| self.counts().course)
+    }
+
+    /// What happened in this process since this was asked last.
+    pub fn word(&self) -> Word {
+        let mut counts = self.counts();
+        let course = counts.course;
+        let now = Now {
+            joined: self.joined.load(Relaxed),
+            connected: level(&self.connected),
+            tunnels: level(&self.tunnels),
+            course,
+        };
+        let counts = std::mem::replace(&mut *counts, Counts { course, ..Counts::default() });
+        Word { counts, now }
+    }
+
+    /// So many processes will say what happens in them.
+    pub fn expect_words(&self, processes: usize) {
+        *self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner) = vec![Now::default(); processes];
+    }
+
+    /// The process with this number, from 0, says what happened.
+    pub fn hear(&self, process: usize, word: &Word) {
+        self.counts().add(&word.counts);
+        self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner)[process] = word.now;
     }
 
     /// An agent's first check-in was answered, so long after its connection was begun.
@@ -268,15 +441,10 @@ impl Tally {
         self.joined.fetch_add(1, Relaxed);
     }
 
-    /// Agents whose first check-in was answered.
-    pub fn joined(&self) -> u64 {
-        self.joined.load(Relaxed)
-    }
-
     /// The gateway was started anew, and is ready.
     pub fn restarted(&self) {
         // The time that it was away is no silence of its own.
-        self.counts().last_answer = None;
+        self.counts().course.last_answer = None;
         self.generation.fetch_add(1, Relaxed);
     }
 
@@ -288,9 +456,13 @@ impl Tally {
     /// An agent was answered for the first time since the gateway was started anew.
     pub fn comes_back(&self, now: Duration) {
         let mut counts = self.counts();
-        let back = counts.back.get_or_insert(Back { agents: 0, first: now, last: now });
+        let back = counts.course.back.get_or_insert(Back { agents: 0, first: now, last: now });
         *back = Back { agents: back.agents + 1, first: back.first.min(now), last: back.last.max(now) };
     }
+}
+
+fn level(gauge: &AtomicI64) -> u64 {
+    u64::try_from(gauge.load(Relaxed)).unwrap_or(0)
 }
 
 /// Something that is there for a while.
@@ -316,13 +488,15 @@ pub struct Question<'a> {
     tally: &'a Tally,
     due: Duration,
     measured: bool,
+    /// Whether it is measured shows when it ends.
+    patient: bool,
     resolved: bool,
 }
 
 impl Question<'_> {
     /// It was answered at `now`.
     pub fn answered(mut self, now: Duration, how: Answered) {
-        self.resolved = true;
+        self.ends(self.tally.window.contains(now));
         let took = now.saturating_sub(self.due);
         let mut counts = self.tally.counts();
         let counts = &mut *counts;
@@ -334,11 +508,12 @@ impl Question<'_> {
             return;
         }
         counts.answered += 1;
-        if let Some(last) = counts.last_answer.replace(now) {
+        let course = &mut counts.course;
+        if let Some(last) = course.last_answer.replace(now) {
             let silence = now.saturating_sub(last);
-            counts.longest_silence = counts.longest_silence.max(silence);
-            if counts.back.is_some() {
-                counts.silent_seconds += silence.as_secs();
+            course.longest_silence = course.longest_silence.max(silence);
+            if course.back.is_some() {
+                course.silent_seconds += silence.as_secs();
             }
         }
         match how {
@@ -350,9 +525,9 @@ impl Question<'_> {
         }
     }
 
-    /// It failed.
-    pub fn failed(mut self, kind: FailureKind) {
-        self.resolved = true;
+    /// It failed at `now`.
+    pub fn failed(mut self, now: Duration, kind: FailureKind) {
+        self.ends(self.tally.window.contains(now));
         let mut counts = self.tally.counts();
         counts.second.failed += 1;
         if self.measured {
@@ -368,8 +543,24 @@ impl Question<'_> {
     }
 }
 
+impl Question<'_> {
+    fn ends(&mut self, measured: bool) {
+        self.resolved = true;
+        if self.patient && measured {
+            self.measured = true;
+            self.tally.counts().scheduled += 1;
+        }
+    }
+}
+
 impl Drop for Question<'_> {
     fn drop(&mut self) {
+        if !self.resolved {
+            // It was there at the end of the measurement, or its agent left in the middle of it.
+            let window = &self.tally.window;
+            self.ends(window.begin().is_some() && !window.is_over(self.due));
+            self.resolved = false;
+        }
         if self.measured && !self.resolved {
             self.tally.counts().cut += 1;
         }
@@ -389,20 +580,34 @@ mod tests {
         let tally = Tally::default();
         tally.asks(ms(1)).answered(ms(2), Answered::AtOnce);
         tally.window.set(ms(1000), ms(2000));
-        tally.asks(ms(999)).failed(FailureKind::Broken);
+        tally.asks(ms(999)).failed(ms(1000), FailureKind::Broken);
         tally.asks(ms(1000)).answered(ms(1003), Answered::AtOnce);
         tally.asks(ms(1500)).answered(ms(1900), Answered::Held { offer: true });
-        tally.asks(ms(1600)).failed(FailureKind::Timeout);
+        tally.asks(ms(1600)).failed(ms(1000), FailureKind::Timeout);
         drop(tally.asks(ms(1999)));
         drop(tally.asks(ms(2000)));
         let counts = tally.counts().clone();
         assert_eq!((counts.scheduled, counts.answered, counts.cut), (4, 2, 1));
         assert_eq!(counts.failures, Failures::from([(FailureKind::Timeout, 1)]));
         assert_eq!((counts.latency.count(), counts.held.count(), counts.held_offers), (1, 1, 1));
-        assert_eq!(counts.longest_silence, ms(897));
+        assert_eq!(counts.course.longest_silence, ms(897));
         let second = tally.end_second();
         assert_eq!((second.answered, second.failed, second.latency.count()), (3, 2, 2));
         assert_eq!(tally.end_second().answered, 0);
+    }
+
+    #[test]
+    fn a_question_that_may_be_held_counts_where_it_ends() {
+        let tally = Tally::default();
+        let (early, asked_before, open) =
+            (tally.asks_patiently(ms(1)), tally.asks_patiently(ms(2)), tally.asks_patiently(ms(3)));
+        tally.window.set(ms(1000), ms(2000));
+        early.answered(ms(999), Answered::AtOnce);
+        asked_before.answered(ms(1500), Answered::Held { offer: false });
+        tally.asks_patiently(ms(1700)).failed(ms(2100), FailureKind::Broken);
+        drop((open, tally.asks_patiently(ms(2000))));
+        let counts = tally.counts().clone();
+        assert_eq!((counts.scheduled, counts.held.count(), counts.cut, counts.failures.len()), (2, 1, 1, 0));
     }
 
     #[test]
@@ -455,10 +660,35 @@ mod tests {
             answered(now);
             tally.comes_back(ms(now));
         }
-        assert_eq!((tally.counts().longest_silence, tally.counts().silent_seconds), (ms(900), 0));
+        assert_eq!((tally.course().longest_silence, tally.course().silent_seconds), (ms(900), 0));
         answered(12_000);
-        assert_eq!((tally.counts().longest_silence, tally.counts().silent_seconds), (ms(2100), 2));
-        assert_eq!(tally.counts().back, Some(Back { agents: 2, first: ms(9000), last: ms(9900) }));
+        assert_eq!((tally.course().longest_silence, tally.course().silent_seconds), (ms(2100), 2));
+        assert_eq!(tally.course().back, Some(Back { agents: 2, first: ms(9000), last: ms(9900) }));
+    }
+
+    #[test]
+    fn what_other_processes_say_adds_up_to_what_one_would_have_counted() {
+        let (all, workers) = (Tally::default(), [Tally::default(), Tally::default()]);
+        all.expect_words(2);
+        for round in 0..3 {
+            for (number, worker) in workers.iter().enumerate() {
+                worker.window.set(ms(0), ms(100_000));
+                worker.joins(ms(7));
+                worker.asks(ms(1000)).answered(ms(1001 + round), Answered::AtOnce);
+                worker.asks(ms(1000)).failed(ms(1000), FailureKind::Broken);
+                let word = serde_json::to_string(&worker.word()).expect("serializes");
+                all.hear(number, &serde_json::from_str(&word).expect("what was written"));
+            }
+        }
+        let counts = all.counts().clone();
+        assert_eq!((counts.scheduled, counts.answered, all.joined()), (12, 6, 6));
+        assert_eq!(counts.failures, Failures::from([(FailureKind::Broken, 6)]));
+        assert_eq!(
+            counts.latency.percentiles().map(|all| (all.p50_us / 1000, all.max_us / 1000)),
+            Some((2, 3))
+        );
+        assert_eq!(all.end_second().answered, 6);
+        assert_eq!(all.course().longest_silence, ms(1));
     }
 
     #[test]

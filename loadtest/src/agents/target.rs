@@ -100,7 +100,7 @@ impl Server {
         Ok(Self {
             kind: Target::Gateway,
             api: gateway.api,
-            watched: Some(Arc::new(Watched::new(gateway.id()))),
+            watched: Some(Arc::new(Watched::new(vec![gateway.id()]))),
             admin: Some(gateway.admin.clone()),
             pin: gateway.fingerprint,
             running: Running::Gateway(Box::new(gateway), folder),
@@ -128,7 +128,7 @@ impl Server {
         let mut process = Process::start("the floor server", command, folder.path().join("floor.log"))?;
         let api = process.printed("where it listens", listening).await?;
         let pin = tls::fingerprint_of(made.cert.der()).context("no fingerprint")?;
-        let watched = Some(Arc::new(Watched::new(process.id())));
+        let watched = Some(Arc::new(Watched::new(vec![process.id()])));
         Ok(Self {
             kind: Target::Floor,
             api,
@@ -180,11 +180,11 @@ impl Server {
             anyhow::bail!("only a gateway that the harness started can be restarted")
         };
         if let Some(watched) = &self.watched {
-            watched.ends();
+            watched.ends(gateway.id());
         }
         let restarted = gateway.restart().await?;
         if let Some(watched) = &self.watched {
-            watched.replaced(gateway.id());
+            watched.replaced(vec![gateway.id()]);
         }
         Ok(restarted)
     }

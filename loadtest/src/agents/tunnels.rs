@@ -50,8 +50,8 @@ pub async fn open_all(
     let watching = watch(common, server, wanted, begun);
     let (refused, (points, ended)) = tokio::join!(raising, watching);
     let after = server.and_then(Watched::usage);
-    let counts = common.tally.counts();
     let opened = common.tally.tunnels().min(wanted.into());
+    let counts = common.tally.counts();
     let mut failures = counts.tunnel_failures.clone();
     for kind in refused {
         *failures.entry(kind).or_default() += 1;
