@@ -1,7 +1,8 @@
 //! What the site looks like now: host, agent, services, Docker Engines.
 //!
 //! The rules: whatever can't be found out is a line in `problems`, never a failure; the whole takes [`DEADLINE`] at most;
-//! it is cut until it fits the wire; and no environment value and no label of a container is ever read into it.
+//! it is cut until it fits the wire; and no secret leaves in it: environments are not read, command lines, labels and
+//! sentences are scrubbed ([`shared::scrub`]).
 
 use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures_util::future::join_all;
+use shared::scrub;
 use shared::wire::check_in::ServiceKind;
 use shared::wire::snapshot::{Agent, Docker, MAX_COMPRESSED, MAX_JSON, ServiceHealth, Snapshot};
 use time::OffsetDateTime;
@@ -59,6 +61,9 @@ pub async fn take(services: &[Service], started: Instant) -> Snapshot {
             Err(name) => problems.push(format!("the Docker Engine behind {name} did not answer in time")),
         }
     }
+    for problem in &mut problems {
+        *problem = scrub::text(problem);
+    }
     // Nobody needs fractions of a second of a clock that may be minutes off.
     let taken_at = OffsetDateTime::now_utc().truncate_to_second();
     Snapshot {
@@ -102,7 +107,7 @@ async fn probe(service: &Service) -> ServiceHealth {
     ServiceHealth {
         service: service.announced(),
         answers: result.is_ok(),
-        reason: result.err().map(|error| error.to_string()),
+        reason: result.err().map(|error| scrub::text(&error.to_string())),
     }
 }
 

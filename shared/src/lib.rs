@@ -9,6 +9,7 @@
 //! | [`envelope`] | tunnel credentials, sealed for one edge and one offer |
 //! | [`wire`] | JSON of the check-in, the admin API, snapshots and problems |
 //! | [`engine`] | what a Docker Engine says of its containers |
+//! | [`scrub`] | taking secrets out of what a site tells of itself |
 //! | `schema` | what JSON schemas say beyond the types of [`wire`]; compiled for the gateway only |
 //! | [`tunnel`] | what runs inside the SSH connection: control messages, streams with credit, the socket below |
 //! | [`host_port`], [`dial`], [`tls`] | reaching a gateway: addresses, CONNECT proxies, pins |
@@ -32,6 +33,7 @@ pub mod probe;
 pub mod report;
 #[cfg(feature = "schema")]
 pub(crate) mod schema;
+pub mod scrub;
 pub mod secret;
 pub mod terminal;
 pub mod tls;

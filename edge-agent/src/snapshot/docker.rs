@@ -1,7 +1,7 @@
 //! A Docker Engine behind an exposed service: what it runs and has, read through its API.
 //!
-//! Answers are parsed into what a snapshot lists and nothing else: environment, labels and commands of containers never
-//! get past the parser.
+//! Answers are parsed into what a snapshot lists and nothing else: environments never get past the parser, commands and
+//! labels not without being scrubbed.
 
 use std::time::Duration;
 

@@ -94,6 +94,7 @@ async fn engine_behind_a_socket_is_listed_without_its_secrets_and_other_services
     );
     let json = serde_json::to_string(&snapshot).expect("serializes");
     assert!(!json.contains("SECRET"), "{json}");
+    assert_eq!((container.command.as_str(), container.labels["token"].as_str()), ("run --key ***", "***"));
     assert!(snapshot.taken_at.ends_with('Z') && snapshot.taken_at.len() == 20, "{}", snapshot.taken_at);
 }
 

@@ -1,6 +1,8 @@
 //! The snapshot: what a site looks like. Every part but the agent's own may be missing, with the reason in `problems`:
 //! a snapshot that is half there is worth more than none.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::check_in::Service;
@@ -146,6 +148,12 @@ pub struct Container {
     pub created: i64,
     /// Published ports, such as `0.0.0.0:80->8080/tcp`.
     pub ports: Vec<String>,
+    /// What it runs, with `***` where a secret may have been.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub command: String,
+    /// Its labels, with `***` for values that may be secret.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// An image.
