@@ -187,8 +187,8 @@ pub async fn start(
     // A proxy's connections are its clients': those are judged by what the proxy says of them.
     let exempt = config.exempt.iter().copied().chain(proxies.filter(|_| !config.proxy_protocol)).collect();
     let admission = Admission::new(max_connections, exempt, telemetry.clone());
-    let memory = Memory::new(config.memory_budget, memory::BASE + config.store_cache);
-    if memory.used() > memory.budget() / 2 {
+    let memory = Memory::new(config.memory_budget, memory::base(config.memory_budget, config.store_cache));
+    if memory.used() > memory.budget() / 4 * 3 {
         warn!(
             budget_mib = memory.budget() >> 20,
             idle_mib = memory.used() >> 20,

@@ -7,7 +7,7 @@
 //!
 //! | a new caller | where there is room | where it is crowded | where its source is penalised |
 //! | --- | --- | --- | --- |
-//! | of a stranger | gets in | takes the place of whoever waited longest beyond [`PATIENCE`], else is dropped by chance | one of [`LANE`] places, on probation |
+//! | of a stranger | gets in | takes the place of whoever waited longest beyond [`PATIENCE`], else is dropped by chance | the same within [`LANE`] places, on probation |
 //! | of an acquainted source | gets in | the same among callers of its source, of which there may be more; the door keeps a reserve for it | gets in |
 //! | of an exempt one | gets in | gets in, until the reserve is used up | gets in |
 //!
@@ -46,7 +46,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 pub enum Failure {
     /// They showed a credential that is nobody's.
     Credential,
-    /// They left, or broke the protocol, without showing any.
+    /// They left, broke the protocol, or had to make place, without showing any.
     Nothing,
     /// They were still before their login when its time was over.
     Grace,
@@ -175,16 +175,17 @@ impl<B> Policy<B> {
         let acquainted = exempt || known.is_some_and(|known| known.is_acquainted(now));
         let probation = !acquainted && known.is_some_and(|known| known.penalty(now).is_some());
         let present = known.map_or(0, |known| known.waiting[door].len());
-        if probation && present >= LANE {
-            return Err(Refusal::Penalised);
-        }
+        let guests = known.filter(|_| acquainted).map_or(0, |known| known.guests + ACQUAINTED_PLACES);
+        let places = self.doors[door].limits.of_source.and(guests);
+        let short = match probation {
+            true if present >= LANE => Some(Refusal::Penalised),
+            false if !exempt && places.drops(present, roll) => Some(Refusal::SourceCrowded),
+            true | false => None,
+        };
         let mut displaced = None;
-        if !exempt {
-            let guests = known.filter(|_| acquainted).map_or(0, |known| known.guests + ACQUAINTED_PLACES);
-            if self.doors[door].limits.of_source.and(guests).drops(present, roll) {
-                let oldest = known.and_then(|known| known.waiting[door].first().copied());
-                displaced = Some(self.displace(door, oldest, now).ok_or(Refusal::SourceCrowded)?);
-            }
+        if let Some(refusal) = short {
+            let oldest = known.and_then(|known| known.waiting[door].first().copied());
+            displaced = Some(self.displace(door, oldest, now).ok_or(refusal)?);
         }
         let (all, everybody) = (self.doors[door].limits.all, self.doors[door].waiting.len());
         let reserve = all.full + all.full / 4;
@@ -262,7 +263,8 @@ impl<B> Policy<B> {
         }
     }
 
-    /// Takes the place of this caller, if it had its time.
+    /// Takes the place of this caller, if it had its time. That it needed longer while others waited counts against its
+    /// source, or one that holds its places for ever would never be penalised.
     fn displace(&mut self, door: usize, oldest: Option<CallerId>, now: Instant) -> Option<B> {
         let id = oldest?;
         let waiting = &mut self.doors[door].waiting;
@@ -270,6 +272,7 @@ impl<B> Policy<B> {
             return None;
         }
         let Waiting { source, bell, .. } = waiting.remove(&id)?;
+        self.failed(source, Failure::Nothing, now);
         self.stop_waiting(door, source, id, now);
         Some(bell)
     }

@@ -15,7 +15,21 @@ const KIB: u64 = 1024;
 /// Messages of a stream that wait for a reader that stopped.
 const STREAM_MESSAGES: u64 = 16;
 /// What a gateway holds that does nothing: code, runtime, registry of some ten thousand edges, buffers of the audit log.
-pub const BASE: u64 = 96 * KIB * KIB;
+const BASE: u64 = 48 * KIB * KIB;
+/// Part of the budget for what streams on long paths hold beyond their own: an eighth.
+const WINDOWS_PART: u64 = 8;
+/// No more than this is of use: it fills 10 Gbit/s at a round trip of 200 ms.
+const WINDOWS_MOST: u64 = 256 * KIB * KIB;
+
+/// Of a budget of so many bytes, what the windows of all streams may hold together beyond what each has for itself.
+pub fn windows(budget: u64) -> u64 {
+    (budget / WINDOWS_PART).min(WINDOWS_MOST)
+}
+
+/// What is in use for good, beside a store's cache of so many bytes.
+pub fn base(budget: u64, store_cache: u64) -> u64 {
+    BASE + store_cache + windows(budget)
+}
 
 /// What memory is needed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

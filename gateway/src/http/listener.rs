@@ -55,6 +55,9 @@ const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection without a request for this long is closed (after at most twice this). Longer than the usual check-in
 /// interval, so that agents do not pay a handshake for each question.
 const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(120);
+/// The same while nobody has shown a good credential on it: a person reads a sign-in page, and a new handshake costs them
+/// nothing that they notice.
+const STRANGER_IDLE: Duration = Duration::from_secs(15);
 /// Bytes of a request head over HTTP/1: cookies and a long URL fit, a flood does not.
 const MAX_HEAD: usize = 64 * 1024;
 /// The same for HTTP/2, where names and values are counted with 32 bytes for each field (RFC 9113, 6.5.2).
@@ -274,7 +277,7 @@ impl Door {
         let mut conversation =
             pin!(self.http.serve_connection_with_upgrades(TokioIo::new(connection), service));
         let mut retired = false;
-        let mut watch = pin!(requests.watch());
+        let mut watch = pin!(requests.watch(&caller));
         loop {
             tokio::select! {
                 ended = &mut conversation => {
@@ -377,7 +380,7 @@ struct InFlight(Arc<Requests>);
 enum Verdict {
     /// No request head came in [`FIRST_REQUEST_TIMEOUT`].
     NeverAsked,
-    /// No request for [`KEEP_ALIVE_IDLE`].
+    /// No request for [`KEEP_ALIVE_IDLE`], or [`STRANGER_IDLE`].
     Idle,
 }
 
@@ -390,14 +393,14 @@ impl Requests {
 
     /// Waits until the connection has no business any more. Looks rarely instead of noting the time of each request:
     /// check-ins are many, and an idle connection may well live up to twice its time.
-    async fn watch(&self) -> Verdict {
+    async fn watch(&self, caller: &Caller) -> Verdict {
         sleep(FIRST_REQUEST_TIMEOUT).await;
         let mut seen = self.started.load(Ordering::Relaxed);
         if seen == 0 {
             return Verdict::NeverAsked;
         }
         loop {
-            sleep(KEEP_ALIVE_IDLE).await;
+            sleep(if caller.is_welcome() { KEEP_ALIVE_IDLE } else { STRANGER_IDLE }).await;
             let started = self.started.load(Ordering::Relaxed);
             if started == seen && self.in_flight.load(Ordering::Relaxed) == 0 {
                 return Verdict::Idle;

@@ -6,14 +6,18 @@ use std::time::Duration;
 use russh::client::{self, AuthResult};
 use russh::keys::{Algorithm, PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 use shared::envelope::Credentials;
+use shared::wire::admin::TunnelState;
 use shared::wire::problem::Problem;
 use tests::agent::AgentOptions;
 use tests::fakes::http::Web;
 use tests::gateway::{Gateway, GatewayOptions};
 use tests::http::Http;
 use tests::liar::{Liar, Ssh};
+use tests::openssh;
+use tests::process::{Log, Process};
 use tests::site::Site;
 use tests::stranger::Stranger;
+use tests::tool;
 use tests::wait::{SOON, until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -73,7 +77,7 @@ async fn slow_strangers_at_every_stage_keep_nobody_from_their_work() {
     assert_eq!(site.get("web", "/hello").await.expect(200).text(), "hello", "an edge that had no tunnel");
     assert!(metric(&site.gateway, "tidegate_before_login{port=\"ssh\"}").await <= 3 * 64);
     assert!(metric(&site.gateway, "tidegate_before_login{port=\"http\"}").await <= 3 * 128 + 10);
-    // Who stays until the end of the grace is penalised, and then gets a few places only.
+    // Who holds places again and again is penalised, and then gets a few only.
     wait_metric(&site.gateway, "tidegate_penalised_sources", 3).await;
     assert_eq!(site.get("web", "/hello").await.expect(200).text(), "hello");
     drop(crowds);
@@ -146,10 +150,11 @@ async fn wrong_passwords_and_keys_are_counted_on_a_connection() {
 
     let mut session = connect().await.expect("it listens");
     let mut refused = 0;
+    // The client takes the end of the connection for one refusal more.
     while let Ok(AuthResult::Failure { .. }) = session.authenticate_password("nobody", "wrong").await {
         refused += 1;
     }
-    assert_eq!(refused, 3);
+    assert!((3..=4).contains(&refused), "{refused}");
 
     let mut session = connect().await.expect("it listens");
     let mut refused = 0;
@@ -257,7 +262,7 @@ async fn an_agent_that_asks_for_what_it_may_not_have_is_sent_away() {
     }
     tunnel.closed().await;
     assert!((64..200).contains(&refused), "{refused}");
-    assert!(gateway.log().contains("the agent asks for what it may not have"));
+    gateway.log().wait_for("the agent asks for what it may not have", SOON).await;
 }
 
 #[tokio::test]
@@ -298,6 +303,54 @@ async fn a_gateway_out_of_memory_refuses_streams_and_goes_on_with_check_ins() {
     stuck.shutdown().await;
     until(SOON, "there is room again", async || {
         (gateway.admin.get(&path("/hello")).await.status == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn keys_are_renewed_by_volume_and_by_time_and_nothing_stalls() {
+    let (web, gateway) = (Web::start().await, Gateway::start().await);
+    let edge = gateway.admin.create("shop").await;
+    let liar = Liar::new(&gateway.admin.http, &edge);
+    liar.check_in(&Liar::hello(&["web"])).await.expect(200);
+    gateway.admin.raise("shop").await;
+    let credentials = liar.open(&liar.offer(&["web"]).await);
+    let mut ssh = tool::command("ssh", "openssh-client");
+    openssh::give_password(&mut ssh, gateway.folder(), credentials.password.expose());
+    ssh.args([
+        "-v",
+        "-N",
+        "-F",
+        "none",
+        "-o",
+        "StrictHostKeyChecking=no",
+        "-o",
+        "UserKnownHostsFile=/dev/null",
+    ]);
+    ssh.args(["-o", "RekeyLimit=1M 1s", "-p", &gateway.ssh().port().to_string()]);
+    ssh.args(["-R", &format!("web:80:{}", web.address), &format!("{}@127.0.0.1", credentials.username)]);
+    let log = Log::default();
+    let _client = Process::start("ssh as an agent", ssh, &log);
+    gateway.admin.wait_tunnel("shop", TunnelState::Open).await;
+    let renewed = || log.count("SSH2_MSG_NEWKEYS received");
+    let get = async |rest: &str| {
+        let path = Gateway::proxy_path("shop", "web", rest);
+        timeout(SOON, gateway.admin.get(&path)).await.expect("nothing stalls").expect(200).body
+    };
+    let length = 48 * 1024 * 1024;
+    let path = format!("/bytes/9/{length}");
+    let (bulk, ()) = tokio::join!(get(&path), async {
+        for _ in 0..20 {
+            assert_eq!(get("/hello").await, "hello");
+        }
+    });
+    assert_eq!(bulk, tests::bulk::bytes(9, length));
+    assert!(renewed() > 10, "{} times by volume", renewed());
+    // By time, on a connection with little to do.
+    let before = renewed();
+    until(SOON, "keys are renewed by time", async || {
+        assert_eq!(get("/hello").await, "hello");
+        (renewed() > before + 1).then_some(())
     })
     .await;
 }

@@ -92,6 +92,12 @@ fn who_waited_longest_without_a_login_gives_its_place_to_a_newcomer() {
         assert_eq!(bench.knock(1, LUCKY).expect("a place").displaced, Some(displaced));
     }
     assert_eq!(bench.knock(1, LUCKY), Err(Refusal::SourceCrowded), "these are new");
+    assert_eq!(bench.penalty(1), None);
+    bench.pass(2);
+    for _ in 0..8 {
+        bench.knock(1, LUCKY).expect("a place");
+    }
+    assert!(bench.penalty(1).is_some(), "who makes others wait again and again pays for it");
     assert_eq!(bench.before_login(), 8);
 }
 
@@ -149,7 +155,12 @@ fn a_penalised_stranger_has_a_lane_and_is_there_on_probation() {
         assert!(bench.knock(1, UNLUCKY).expect("the lane").probation);
     }
     assert_eq!(bench.knock(1, LUCKY), Err(Refusal::Penalised));
-    bench.pass(20);
+    bench.pass(2);
+    for displaced in 1..=4 {
+        assert_eq!(bench.knock(1, UNLUCKY).expect("a place").displaced, Some(displaced));
+    }
+    assert_eq!(bench.knock(1, LUCKY), Err(Refusal::Penalised));
+    bench.pass(25);
     assert!(bench.knock(1, LUCKY).is_ok_and(|entered| !entered.probation), "it has run off");
 }
 

@@ -57,10 +57,15 @@ impl Gateway {
     }
 }
 
+/// Says who asks; at `/` whoever asks is somebody who belongs here.
 fn who() -> Router {
-    let answer =
-        |Extension(peer): Extension<Peer>| async move { format!("{} {}", peer.address.ip(), peer.secure) };
-    Router::new().route("/", get(answer))
+    let said = |peer: Peer| format!("{} {}", peer.address.ip(), peer.secure);
+    let known = move |Extension(peer): Extension<Peer>, Extension(caller): Extension<Caller>| async move {
+        caller.welcome();
+        said(peer)
+    };
+    let stranger = move |Extension(peer): Extension<Peer>| async move { said(peer) };
+    Router::new().route("/", get(known)).route("/stranger", get(stranger))
 }
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: gate\r\n\r\n";
@@ -177,6 +182,16 @@ async fn idle_connection_outlives_the_time_for_its_first_request() {
     let answer = rest(stream).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(started.elapsed() >= KEEP_ALIVE_IDLE && started.elapsed() <= 3 * KEEP_ALIVE_IDLE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_connection_of_a_stranger_is_closed_soon() {
+    let gateway = start(PlainHttp::Loopback, 10, who()).await;
+    let mut stream = gateway.plain().await;
+    let started = tokio::time::Instant::now();
+    stream.write_all(b"GET /stranger HTTP/1.1\r\nhost: gate\r\n\r\n").await.expect("sent");
+    assert!(rest(stream).await.starts_with("HTTP/1.1 200"));
+    assert!(started.elapsed() <= FIRST_REQUEST_TIMEOUT + 2 * STRANGER_IDLE);
 }
 
 #[tokio::test(start_paused = true)]
