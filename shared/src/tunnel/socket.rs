@@ -1,4 +1,4 @@
-//! The TCP socket below SSH: a writer that never waits.
+//! The TCP socket below SSH: a writer that never waits, and few system calls.
 //!
 //! russh's session loop awaits the socket's flush and reads nothing meanwhile. Two such loops that both have bulk to
 //! send fill both sockets and wait for each other for ever. So this socket takes what the kernel refuses into a backlog,
@@ -6,16 +6,24 @@
 //!
 //! The backlog is bounded twice: pumps wait for [`Backlog::room`] before they send more, and a connection whose backlog
 //! passes [`HARD_LIMIT`] all the same (a peer that makes us answer and never reads) fails.
+//!
+//! russh reads each packet with two reads (its length, its rest) and writes after each one that it read. With many small
+//! messages that is three system calls a message. So this socket reads ahead what the kernel has, and while there is
+//! something left of that, it gathers small writes. The rule that keeps gathered bytes moving: the loop never sleeps
+//! without having asked for input that was not there, and nobody asks the kernel for input before what was gathered has
+//! been written.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
+use tokio_util::io::poll_read_buf;
 
 /// Streams stop adding data above this. With what the kernel holds it is more than a path of 100 ms at 100 Mbit/s has
 /// in flight.
@@ -27,6 +35,19 @@ pub const HARD_LIMIT: usize = 48 << 20;
 
 /// Capacity that an empty backlog may keep.
 const KEPT_CAPACITY: usize = 64 * 1024;
+
+/// Read ahead at a time while the connection is quiet: on the stack, so that an idle tunnel holds no buffer. Some 40
+/// small messages; a read that fills it shows that the connection is busy.
+const QUIET_READ: usize = 4 * 1024;
+
+/// Read ahead at a time while the connection is busy: two full messages.
+const BUSY_READ: usize = 64 * 1024;
+
+/// Whoever has room for so much gets it straight from the kernel: a copy saved is worth more than a system call then.
+const DIRECT_READ: usize = 16 * 1024;
+
+/// Small writes are gathered up to this size; more is written at once.
+const GATHERED: usize = 16 * 1024;
 
 /// What a connection still has to write, as its pumps see it.
 #[derive(Debug, Default)]
@@ -66,6 +87,11 @@ impl Backlog {
 #[derive(Debug)]
 pub struct PatientSocket<S> {
     socket: S,
+    /// Read, but not asked for yet.
+    ahead: BytesMut,
+    /// The last read ahead found as much as it could take.
+    busy: bool,
+    /// To be written: what the kernel refused, or what is gathered.
     pending: BytesMut,
     backlog: Arc<Backlog>,
 }
@@ -73,7 +99,8 @@ pub struct PatientSocket<S> {
 impl<S> PatientSocket<S> {
     /// Wraps `socket`.
     pub fn new(socket: S) -> Self {
-        Self { socket, pending: BytesMut::new(), backlog: Arc::default() }
+        let (ahead, pending) = (BytesMut::new(), BytesMut::new());
+        Self { socket, ahead, busy: false, pending, backlog: Arc::default() }
     }
 
     /// The gauge for the connection's pumps.
@@ -104,19 +131,68 @@ impl<S: AsyncWrite + Unpin> PatientSocket<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> PatientSocket<S> {
+    /// Reads ahead; [`Self::ahead`] is empty before, and after it only at the end of input.
+    fn poll_read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.busy {
+            self.ahead.reserve(BUSY_READ);
+            let read = poll_read_buf(Pin::new(&mut self.socket), cx, &mut self.ahead);
+            return if read.is_pending() { self.rest() } else { read.map_ok(drop) };
+        }
+        let mut room = [const { MaybeUninit::uninit() }; QUIET_READ];
+        let mut room = ReadBuf::uninit(&mut room);
+        let read = Pin::new(&mut self.socket).poll_read(cx, &mut room)?;
+        if read.is_pending() {
+            return self.rest();
+        }
+        self.busy = room.remaining() == 0;
+        self.ahead.extend_from_slice(room.filled());
+        Poll::Ready(Ok(()))
+    }
+
+    /// There is no input for now. An idle connection holds no buffers.
+    fn rest(&mut self) -> Poll<io::Result<()>> {
+        self.busy = false;
+        self.ahead = BytesMut::new();
+        if self.pending.is_empty() {
+            self.pending = BytesMut::new();
+        }
+        Poll::Pending
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for PatientSocket<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.drain(cx)?;
-        Pin::new(&mut self.socket).poll_read(cx, buffer)
+        if self.ahead.is_empty() {
+            self.drain(cx)?;
+            if buffer.remaining() >= DIRECT_READ {
+                // The rest of a long packet.
+                return Pin::new(&mut self.socket).poll_read(cx, buffer);
+            }
+            ready!(self.poll_read_ahead(cx))?;
+        }
+        let taken = self.ahead.len().min(buffer.remaining());
+        buffer.put_slice(&self.ahead[..taken]);
+        self.ahead.advance(taken);
+        Poll::Ready(Ok(()))
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for PatientSocket<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let gathering = !self.ahead.is_empty() || !self.pending.is_empty();
+        if gathering && self.pending.len() + bytes.len() <= GATHERED {
+            self.pending.extend_from_slice(bytes);
+            self.backlog.set(self.pending.len());
+            if self.ahead.is_empty() {
+                self.drain(cx)?;
+            }
+            return Poll::Ready(Ok(bytes.len()));
+        }
         self.drain(cx)?;
         let mut taken = 0;
         if self.pending.is_empty() {
@@ -143,6 +219,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PatientSocket<S> {
 
     /// Never waits: what is in the backlog goes out while the connection is read.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() && self.pending.len() <= GATHERED {
+            return Poll::Ready(Ok(()));
+        }
         self.drain(cx)?;
         if self.pending.is_empty() { Pin::new(&mut self.socket).poll_flush(cx) } else { Poll::Ready(Ok(())) }
     }
@@ -202,6 +281,99 @@ mod tests {
         socket.read_exact(&mut answer).await.expect("the peer's answer");
         assert_eq!(&answer, b"done");
         peer.await.expect("no panic");
+    }
+
+    /// Counts the reads and writes that reach it.
+    struct Counted<S>(S, Arc<[AtomicUsize; 2]>);
+
+    impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            self.1[0].fetch_add(1, Relaxed);
+            Pin::new(&mut self.0).poll_read(cx, buffer)
+        }
+    }
+
+    impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.1[1].fetch_add(1, Relaxed);
+            Pin::new(&mut self.0).poll_write(cx, bytes)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_shutdown(cx)
+        }
+    }
+
+    #[tokio::test]
+    async fn small_messages_share_reads_and_their_answers_share_a_write() {
+        let (near, mut far) = tokio::io::duplex(1 << 20);
+        let calls = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+        let mut socket = PatientSocket::new(Counted(near, Arc::clone(&calls)));
+        far.write_all(&[1; 30 * 100]).await.expect("room");
+        let mut message = [0; 100];
+        for _ in 0..30 {
+            socket.read_exact(&mut message[..4]).await.expect("the length");
+            socket.read_exact(&mut message[4..]).await.expect("the rest");
+            socket.write_all(&message).await.expect("taken");
+            socket.flush().await.expect("never waits");
+        }
+        // The answers waited for each other until the last one found no more input.
+        let mut answers = vec![0; 30 * 100];
+        far.read_exact(&mut answers).await.expect("all of them");
+        assert_eq!(calls.each_ref().map(|calls| calls.load(Relaxed)), [1, 1]);
+    }
+
+    #[tokio::test]
+    async fn gathered_writes_go_out_before_anybody_waits_for_input() {
+        let (near, mut far) = tokio::io::duplex(1 << 20);
+        let mut socket = PatientSocket::new(near);
+        far.write_all(b"half a message").await.expect("room");
+        let loop_of_the_session = tokio::spawn(async move {
+            assert_eq!(socket.read_u8().await.expect("there"), b'h');
+            socket.write_all(b"answer").await.expect("taken");
+            socket.flush().await.expect("never waits");
+            let mut rest = [0; 100];
+            socket.read_exact(&mut rest).await
+        });
+        let mut answer = [0; 6];
+        far.read_exact(&mut answer).await.expect("the answer");
+        assert_eq!(&answer, b"answer");
+        drop(far);
+        loop_of_the_session.await.expect("no panic").expect_err("the end");
+    }
+
+    #[tokio::test]
+    async fn bytes_of_all_sizes_arrive_in_order() {
+        let (near, mut far) = tokio::io::duplex(100_000);
+        let mut socket = PatientSocket::new(near);
+        let sent: Vec<u8> = (0..2_000_000u32).map(|i| (i % 251) as u8).collect();
+        let expected = sent.clone();
+        let writing = tokio::spawn(async move {
+            far.write_all(&sent).await.expect("taken");
+            far
+        });
+        let (mut received, mut size) = (Vec::new(), 1);
+        while received.len() < expected.len() {
+            let mut part = vec![0; size.min(expected.len() - received.len())];
+            socket.read_exact(&mut part).await.expect("more");
+            received.extend_from_slice(&part);
+            size = size * 7 % 40_009;
+        }
+        assert!(received == expected);
+        drop(writing.await.expect("no panic"));
+        assert!(socket.read_u8().await.is_err(), "the end of input is seen");
     }
 
     #[tokio::test]
