@@ -68,6 +68,24 @@ impl AsyncWrite for ClientEnd {
         }
     }
 
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Connection { connection, .. } => Pin::new(connection).poll_write_vectored(cx, slices),
+            Self::Other(io) => Pin::new(io).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Connection { connection, .. } => connection.is_write_vectored(),
+            Self::Other(io) => io.is_write_vectored(),
+        }
+    }
+
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Connection { connection, .. } => Pin::new(connection).poll_flush(cx),
