@@ -18,8 +18,8 @@ use shared::tunnel::control::{self, ControlReader, FromAgent, ToAgent};
 use shared::tunnel::sever::Severable;
 use shared::tunnel::socket::PatientSocket;
 use shared::tunnel::ssh::{
-    CHANNEL_QUEUE, CONTROL_NAME, CONTROL_VERSION, INACTIVITY, KEEPALIVE, KEEPALIVE_UNANSWERED, MAX_PACKET,
-    WINDOW, limits, preferred,
+    CHANNEL_QUEUE, CONTROL_NAME, CONTROL_VERSION, CONTROL_VERSION_FIXED, INACTIVITY, KEEPALIVE,
+    KEEPALIVE_UNANSWERED, MAX_PACKET, WINDOW, limits, preferred,
 };
 use shared::wire::check_in::Offer;
 use tokio::io::{AsyncWrite, ReadHalf, WriteHalf};
@@ -249,12 +249,20 @@ async fn log_in(ssh: &mut Handle<Handler>, credentials: Credentials) -> Result<(
     if result.success() { Ok(()) } else { Err(OpenError::Login) }
 }
 
-/// One forward for each service, all on their way at once, and then the one for control, which says that it was all.
+/// One forward for each service, all on their way at once, and then the one for control, which says that it was all. A
+/// gateway that is older than this agent refuses the version that it does not know and stays as it is, so the one before
+/// can be asked for.
 async fn forward(ssh: &Handle<Handler>, services: &[Service]) -> Result<(), OpenError> {
     let refused = |source| OpenError::Ssh { doing: "asking for the forwards", source };
     let forwards = services.iter().map(|service| ssh.tcpip_forward(service.name.as_str(), FORWARD_PORT));
     futures_util::future::try_join_all(forwards).await.map_err(refused)?;
-    ssh.tcpip_forward(CONTROL_NAME, CONTROL_VERSION).await.map_err(refused)?;
+    match ssh.tcpip_forward(CONTROL_NAME, CONTROL_VERSION).await {
+        Ok(_) => {}
+        Err(russh::Error::RequestDenied) => {
+            ssh.tcpip_forward(CONTROL_NAME, CONTROL_VERSION_FIXED).await.map_err(refused)?;
+        }
+        Err(error) => return Err(refused(error)),
+    }
     Ok(())
 }
 

@@ -68,6 +68,8 @@ pub struct Parts {
     pub meter: Arc<Meter>,
     /// Services with the port that the agent asked to forward, which it wants to hear again.
     pub services: HashMap<ServiceName, u32>,
+    /// How its streams are carried.
+    pub flow: Flow,
     /// Messages to an agent of ours; `None` for a stock client.
     pub control: Option<mpsc::Sender<ToAgent>>,
     /// Bounds the streams.
@@ -228,8 +230,7 @@ impl Stream {
         let carrying = tokio::spawn(async move {
             let Some(held) = held else { return CarryEnd::default() };
             let parts = &held.link.0;
-            let flow = if parts.control.is_some() { Flow::Credit } else { Flow::Plain };
-            carry::carry_until(end, channel, local, flow, &parts.backlog, &parts.meter).await
+            carry::carry_until(end, channel, local, parts.flow.clone(), &parts.backlog, &parts.meter).await
         });
         carrying.await.unwrap_or_default()
     }

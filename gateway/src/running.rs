@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::ServerConfig;
+use shared::tunnel::pool::WindowBudget;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -250,6 +251,7 @@ pub async fn start(
         audit: audit.clone(),
         admission,
         budget,
+        windows: WindowBudget::new(memory::windows(config.memory_budget)),
         proxy_headers,
     };
     let stop = ssh_stop.clone();

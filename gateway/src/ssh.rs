@@ -12,6 +12,7 @@ use std::time::Duration;
 use russh::keys::PrivateKey;
 use russh::server::Config;
 use russh::{MethodKind, MethodSet, SshId};
+use shared::tunnel::pool::WindowBudget;
 use shared::tunnel::ssh;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +47,10 @@ const MAX_TRIES: usize = 6;
 /// random bits, so slowing guesses down is not what it is for, and a person with three keys should not wait for seconds.
 const REJECTION_TIME: Duration = Duration::from_millis(250);
 
+/// Messages of all channels of a connection that wait for its session to send them. With russh's ten, a few dozen streams
+/// of small requests wait for each other's turns; their bytes are bounded by credit already.
+const EVENT_QUEUE: usize = 64;
+
 /// After a failed accept (no descriptors left, say): long enough not to spin, short enough not to be noticed.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
 
@@ -62,6 +67,8 @@ pub struct Rooms {
     pub admission: Admission,
     /// What there is for whoever may.
     pub budget: Budget,
+    /// Memory for the windows of streams beyond what each has to itself.
+    pub windows: WindowBudget,
     /// Who speaks for others.
     pub proxy_headers: ProxyHeaders,
 }
@@ -111,6 +118,7 @@ fn config(host_key: &PrivateKey) -> Config {
         window_size: ssh::WINDOW,
         maximum_packet_size: ssh::MAX_PACKET,
         channel_buffer_size: ssh::CHANNEL_QUEUE,
+        event_buffer_size: EVENT_QUEUE,
         inactivity_timeout: Some(ssh::INACTIVITY),
         keepalive_interval: Some(ssh::KEEPALIVE),
         keepalive_max: ssh::KEEPALIVE_UNANSWERED,

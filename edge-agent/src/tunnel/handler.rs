@@ -1,6 +1,6 @@
 //! What the gateway may do in a tunnel, and the streams that come of it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use russh::client::{ChannelOpenHandle, DisconnectReason, Msg, Session};
@@ -8,9 +8,11 @@ use russh::keys::PublicKeyOrCertificate;
 use russh::{Channel, client};
 use shared::fingerprint::HostKeyFingerprint;
 use shared::tunnel::carry::{Flow, Meter, carry};
+use shared::tunnel::credit::Terms;
 use shared::tunnel::dial_failure::DialFailure;
+use shared::tunnel::pool::{Pool, WindowBudget};
 use shared::tunnel::socket::Backlog;
-use shared::tunnel::ssh::{CONTROL_NAME, MAX_STREAMS};
+use shared::tunnel::ssh::{CONTROL_NAME, MAX_STREAMS, terms};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +22,10 @@ use super::{ControlChannel, Events, tell};
 use crate::lifecycle::{Attempt, TunnelEvent};
 use crate::services::{DIAL_TIMEOUT, Service};
 
+/// Memory that streams may hold together beyond what each has to itself. An agent has one tunnel, and often little
+/// memory: 64 MiB are four streams of 160 MiB/s at a round trip of 100 ms.
+const WINDOW_BUDGET: u64 = 64 << 20;
+
 /// Streams of one tunnel.
 #[derive(Debug)]
 pub struct Streams {
@@ -27,6 +33,9 @@ pub struct Streams {
     services: Arc<[Service]>,
     backlog: Arc<Backlog>,
     meter: Meter,
+    pool: Arc<Pool>,
+    /// What the control channel was opened with.
+    terms: OnceLock<Terms>,
     events: Events,
     /// One for each stream, from its request to its end.
     places: Arc<Semaphore>,
@@ -42,6 +51,8 @@ impl Streams {
             services,
             backlog,
             meter: Meter::default(),
+            pool: Arc::new(Pool::new(WindowBudget::new(WINDOW_BUDGET))),
+            terms: OnceLock::new(),
             events,
             places: Arc::new(Semaphore::new(MAX_STREAMS)),
             tasks: TaskTracker::new(),
@@ -67,6 +78,10 @@ impl Streams {
 
     /// Answers the gateway's request for a stream; the dialling is done by a task of its own.
     async fn start(self: &Arc<Self>, name: &str, channel: Channel<Msg>, reply: ChannelOpenHandle) {
+        // A stream before the control channel: the gateway is none of ours, or a very confused one.
+        let Some(terms) = self.terms.get().copied() else {
+            return reply.reject(DialFailure::NoSuchService.to_open_failure()).await;
+        };
         let Some(service) = self.services.iter().find(|service| service.name.as_str() == name).cloned()
         else {
             return reply.reject(DialFailure::NoSuchService.to_open_failure()).await;
@@ -85,7 +100,7 @@ impl Streams {
         self.tasks.spawn(async move {
             tell(&streams.events, streams.attempt, TunnelEvent::StreamStarted).await;
             tokio::select! {
-                () = streams.serve(&service, channel, reply) => {}
+                () = streams.serve(&service, terms, channel, reply) => {}
                 () = streams.cut.cancelled() => {}
             }
             tell(&streams.events, streams.attempt, TunnelEvent::StreamEnded).await;
@@ -93,7 +108,7 @@ impl Streams {
         });
     }
 
-    async fn serve(&self, service: &Service, channel: Channel<Msg>, reply: ChannelOpenHandle) {
+    async fn serve(&self, service: &Service, terms: Terms, channel: Channel<Msg>, reply: ChannelOpenHandle) {
         let connection = match service.target.connect(DIAL_TIMEOUT).await {
             Ok(connection) => connection,
             Err(error) => {
@@ -102,7 +117,8 @@ impl Streams {
             }
         };
         reply.accept().await;
-        let end = carry(channel, connection, Flow::Credit, &self.backlog, &self.meter).await;
+        let flow = Flow::Credit(terms, Arc::clone(&self.pool));
+        let end = carry(channel, connection, flow, &self.backlog, &self.meter).await;
         tracing::debug!(
             service = %service.name, received = end.received, sent = end.sent, orderly = end.orderly, "a stream ended"
         );
@@ -163,7 +179,7 @@ impl client::Handler for Handler {
         &mut self,
         channel: Channel<Msg>,
         connected_address: &str,
-        _connected_port: u32,
+        connected_port: u32,
         _originator_address: &str,
         _originator_port: u32,
         reply: ChannelOpenHandle,
@@ -173,8 +189,11 @@ impl client::Handler for Handler {
             self.streams.start(connected_address, channel, reply).await;
             return Ok(());
         }
-        match self.control.take() {
-            Some(control) => {
+        let agreed = terms(connected_port).and_then(|terms| Some((terms, self.control.take()?)));
+        match agreed {
+            Some((terms, control)) => {
+                // There is one control channel, so it is not set yet.
+                let _ = self.streams.terms.set(terms);
                 reply.accept().await;
                 // Nobody waits for it any more when the opening was given up.
                 let _ = control.send(channel);

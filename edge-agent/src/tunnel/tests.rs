@@ -4,9 +4,12 @@ use russh::{ChannelOpenFailure, MethodKind, MethodSet};
 use shared::id::OfferId;
 use shared::secret::Secret;
 use shared::tunnel::carry::{Flow, Meter, carry};
+use shared::tunnel::credit::Terms;
 use shared::tunnel::dial_failure::DialFailure;
 use shared::tunnel::pipe::{UserEnd, pipe};
+use shared::tunnel::pool::{Pool, WindowBudget};
 use shared::tunnel::socket::Backlog;
+use shared::tunnel::ssh::terms;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -25,6 +28,8 @@ struct FakeGateway {
 }
 
 struct FakeHandler {
+    /// The highest version of the control channel that it knows.
+    version: u32,
     forwards: Vec<(String, u32)>,
     control: mpsc::Sender<(server::Handle, Vec<(String, u32)>)>,
 }
@@ -42,6 +47,9 @@ impl server::Handler for FakeHandler {
         port: &mut u32,
         session: &mut Session,
     ) -> Result<bool, russh::Error> {
+        if address == CONTROL_NAME && *port > self.version {
+            return Ok(false);
+        }
         self.forwards.push((address.to_owned(), *port));
         if address == CONTROL_NAME {
             self.control.try_send((session.handle(), self.forwards.clone())).expect("room");
@@ -52,6 +60,10 @@ impl server::Handler for FakeHandler {
 
 impl FakeGateway {
     async fn start() -> Self {
+        Self::of_version(CONTROL_VERSION).await
+    }
+
+    async fn of_version(version: u32) -> Self {
         let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).expect("a key");
         let host_key = HostKeyFingerprint::of(key.public_key());
         let config = Arc::new(server::Config {
@@ -70,7 +82,7 @@ impl FakeGateway {
         let (sender, control) = mpsc::channel(4);
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                let handler = FakeHandler { forwards: vec![], control: sender.clone() };
+                let handler = FakeHandler { version, forwards: vec![], control: sender.clone() };
                 if let Ok(session) = server::run_stream(Arc::clone(&config), socket, handler).await {
                     tokio::spawn(session);
                 }
@@ -98,11 +110,13 @@ impl FakeGateway {
     /// Waits for the agent's control forward and welcomes it.
     async fn welcome(&mut self) -> Welcomed {
         let (handle, forwards) = soon(self.control.recv()).await.expect("a control forward");
-        let channel = soon(handle.channel_open_forwarded_tcpip(CONTROL_NAME, CONTROL_VERSION, "", 0)).await;
+        let version = forwards.last().expect("the control forward").1;
+        let channel = soon(handle.channel_open_forwarded_tcpip(CONTROL_NAME, version, "", 0)).await;
         let (reader, mut writer) = tokio::io::split(channel.expect("accepted").into_stream());
         let welcome = ToAgent::Welcome { idle_timeout_s: IDLE_TIMEOUT_S };
         control::write(&mut writer, &welcome).await.expect("taken");
-        Welcomed { handle, forwards, reader: ControlReader::new(reader), writer }
+        let terms = terms(version).expect("a version that there is");
+        Welcomed { handle, forwards, terms, reader: ControlReader::new(reader), writer }
     }
 }
 
@@ -110,6 +124,7 @@ impl FakeGateway {
 struct Welcomed {
     handle: server::Handle,
     forwards: Vec<(String, u32)>,
+    terms: Terms,
     reader: ControlReader<ReadHalf<ChannelStream<server::Msg>>>,
     writer: WriteHalf<ChannelStream<server::Msg>>,
 }
@@ -119,8 +134,9 @@ impl Welcomed {
         match soon(self.handle.channel_open_forwarded_tcpip(service, FORWARD_PORT, "", 0)).await {
             Ok(channel) => {
                 let (carried, user) = pipe();
+                let flow = Flow::Credit(self.terms, Arc::new(Pool::new(WindowBudget::new(0))));
                 tokio::spawn(async move {
-                    carry(channel, carried, Flow::Credit, &Backlog::default(), &Meter::default()).await
+                    carry(channel, carried, flow, &Backlog::default(), &Meter::default()).await
                 });
                 Ok(user)
             }
@@ -148,7 +164,13 @@ async fn next(events: &mut mpsc::Receiver<(Attempt, TunnelEvent)>) -> TunnelEven
 
 /// A tunnel that is open.
 async fn open(services: &[String]) -> (Tunnel, mpsc::Receiver<(Attempt, TunnelEvent)>, Welcomed) {
-    let mut gateway = FakeGateway::start().await;
+    open_to(FakeGateway::start().await, services).await
+}
+
+async fn open_to(
+    mut gateway: FakeGateway,
+    services: &[String],
+) -> (Tunnel, mpsc::Receiver<(Attempt, TunnelEvent)>, Welcomed) {
     let (tunnel, mut events) = start(gateway.site(services), gateway.offer("pass:word"));
     let welcomed = gateway.welcome().await;
     let idle_timeout = Duration::from_secs(IDLE_TIMEOUT_S.into());
@@ -168,6 +190,25 @@ async fn echo() -> String {
         }
     });
     address.to_string()
+}
+
+#[tokio::test]
+async fn gateway_of_the_version_before_gets_the_terms_that_it_knows() {
+    let services = [format!("echo={}", echo().await)];
+    let gateway = FakeGateway::of_version(CONTROL_VERSION_FIXED).await;
+    let (_tunnel, _events, welcomed) = open_to(gateway, &services).await;
+    assert_eq!((welcomed.forwards[1].1, welcomed.terms), (CONTROL_VERSION_FIXED, Terms::FIXED));
+    let stream = welcomed.stream("echo").await.expect("a stream");
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let sent = vec![7; 4_000_000];
+    let writing = async {
+        writer.write_all(&sent).await.expect("taken");
+        writer.shutdown().await.expect("half-closed");
+    };
+    let mut received = Vec::new();
+    let ((), read) = soon(async { tokio::join!(writing, reader.read_to_end(&mut received)) }).await;
+    read.expect("an orderly end");
+    assert_eq!(received.len(), 4_000_000);
 }
 
 #[tokio::test]

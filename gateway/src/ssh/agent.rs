@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use russh::server::Session;
 use shared::id::ServiceName;
-use shared::tunnel::carry::Meter;
+use shared::tunnel::carry::{Flow, Meter};
+use shared::tunnel::pool::Pool;
 use shared::tunnel::socket::Backlog;
 use shared::tunnel::ssh;
 use shared::wire::check_in::MAX_SERVICES;
@@ -28,6 +29,8 @@ pub(super) struct Wires {
     pub(super) backlog: Arc<Backlog>,
     /// What its streams carried.
     pub(super) meter: Arc<Meter>,
+    /// What its streams share.
+    pub(super) pool: Arc<Pool>,
     /// Cancelled when it is over.
     pub(super) gone: CancellationToken,
 }
@@ -69,13 +72,15 @@ impl Agent {
 
     /// An agent of ours says with the control forward that it has announced everything.
     fn control_forward(&mut self, version: u32, session: &Session) -> bool {
-        if self.complete || version != ssh::CONTROL_VERSION {
+        let Some(terms) = ssh::terms(version) else { return false };
+        if self.complete {
             return false;
         }
         self.complete = true;
         let (closer, admitted) = (self.wires.closer.clone(), self.admitted.clone());
+        let parts = Parts { flow: Flow::Credit(terms, Arc::clone(&self.wires.pool)), ..self.parts(session) };
         // On a task of its own: opening a channel waits for the loop that is waiting for us.
-        tokio::spawn(control::run(self.parts(session), self.tunnels.clone(), closer, admitted));
+        tokio::spawn(control::run(parts, version, self.tunnels.clone(), closer, admitted));
         true
     }
 
@@ -111,6 +116,7 @@ impl Agent {
             backlog: Arc::clone(&self.wires.backlog),
             meter: Arc::clone(&self.wires.meter),
             services: self.services.clone(),
+            flow: Flow::Plain,
             control: None,
             permits: Arc::clone(&self.permits),
             gone: self.wires.gone.clone(),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use russh::server::{Config, RunningSession, run_stream};
 use russh::{Disconnect, Error};
 use shared::tunnel::carry::Meter;
+use shared::tunnel::pool::{Pool, WindowBudget};
 use shared::tunnel::sever::Severable;
 use shared::tunnel::socket::PatientSocket;
 use tokio::net::TcpStream;
@@ -49,9 +50,9 @@ pub(super) async fn enter(
     };
     let Ok(caller) = rooms.admission.enter(Port::Ssh, peer.ip()) else { return };
     let Ok(_room) = rooms.budget.reserve(Use::Ssh) else { return };
-    let Rooms { tunnels, access, audit, budget, .. } = rooms;
+    let Rooms { tunnels, access, audit, budget, windows, .. } = rooms;
     let recorder = Recorder { audit, peer };
-    Connection { config, tunnels, access, budget, recorder, stop, peer, caller }.run(socket).await;
+    Connection { config, tunnels, access, budget, windows, recorder, stop, peer, caller }.run(socket).await;
 }
 
 /// A connection that may be here.
@@ -60,6 +61,7 @@ struct Connection {
     tunnels: Tunnels,
     access: Access,
     budget: Budget,
+    windows: WindowBudget,
     recorder: Recorder,
     /// The gateway takes no new work.
     stop: CancellationToken,
@@ -70,7 +72,7 @@ struct Connection {
 impl Connection {
     /// Until it ends.
     async fn run(self, socket: TcpStream) {
-        let Self { config, tunnels, access, budget, recorder, stop, peer, caller } = self;
+        let Self { config, tunnels, access, budget, windows, recorder, stop, peer, caller } = self;
         let begun = Instant::now();
         let grace = tokio::time::Instant::now() + LOGIN_GRACE;
         if let Err(error) = socket.set_nodelay(true) {
@@ -86,6 +88,7 @@ impl Connection {
             closer: Closer::default(),
             backlog: socket.backlog(),
             meter: Arc::new(Meter::default()),
+            pool: Arc::new(Pool::new(windows)),
             gone: CancellationToken::new(),
         };
         let (closer, gone) = (wires.closer.clone(), wires.gone.clone());

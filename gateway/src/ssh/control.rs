@@ -20,9 +20,15 @@ const WRITE_TIME: Duration = Duration::from_secs(30);
 /// Messages that may wait. When an agent leaves more unread, further ones are dropped: each is said again or timed out.
 const QUEUE: usize = 16;
 
-/// Runs the control channel of an agent of ours until it ends; the tunnel ends with it.
-pub(super) async fn run(mut parts: Parts, tunnels: Tunnels, closer: Closer, admitted: Admitted) {
-    let opening = parts.handle.channel_open_forwarded_tcpip(ssh::CONTROL_NAME, ssh::CONTROL_VERSION, "", 0);
+/// Runs the control channel of an agent of ours, in the version that it asked for, until it ends; the tunnel ends with it.
+pub(super) async fn run(
+    mut parts: Parts,
+    version: u32,
+    tunnels: Tunnels,
+    closer: Closer,
+    admitted: Admitted,
+) {
+    let opening = parts.handle.channel_open_forwarded_tcpip(ssh::CONTROL_NAME, version, "", 0);
     let Ok(Ok(channel)) = timeout(OPEN_TIME, opening).await else {
         closer.close("the agent did not accept the control channel");
         return;

@@ -15,8 +15,10 @@ use shared::fingerprint::HostKeyFingerprint;
 use shared::id::EdgeId;
 use shared::tunnel::carry::{Flow, Meter, carry};
 use shared::tunnel::control::{ControlReader, ToAgent};
+use shared::tunnel::credit::Terms;
 use shared::tunnel::dial_failure::DialFailure;
 use shared::tunnel::pipe::pipe;
+use shared::tunnel::pool::{Pool, WindowBudget};
 use shared::tunnel::sever::Severable;
 use shared::tunnel::socket::{Backlog, PatientSocket};
 use shared::tunnel::ssh::{
@@ -134,7 +136,12 @@ async fn open(
     let guard = cut.clone().drop_guard();
     let socket = PatientSocket::new(Severable::new(socket, cut));
     let (control, controlled) = oneshot::channel();
-    let handler = Handler { ground: Arc::clone(ground), backlog: socket.backlog(), control: Some(control) };
+    let handler = Handler {
+        ground: Arc::clone(ground),
+        backlog: socket.backlog(),
+        pool: Arc::new(Pool::new(WindowBudget::new(0))),
+        control: Some(control),
+    };
     let ssh_failed = |_| FailureKind::Ssh;
     let mut ssh =
         client::connect_stream(Arc::clone(&ground.config), socket, handler).await.map_err(ssh_failed)?;
@@ -162,6 +169,8 @@ async fn open(
 struct Handler {
     ground: Arc<Ground>,
     backlog: Arc<Backlog>,
+    /// Without memory beyond each stream's own: there may be thousands of tunnels here.
+    pool: Arc<Pool>,
     /// Taken by the control channel.
     control: Option<oneshot::Sender<Channel<Msg>>>,
 }
@@ -198,10 +207,9 @@ impl client::Handler for Handler {
             reply.accept().await;
             let (carried, used) = pipe();
             let (ground, backlog) = (Arc::clone(&self.ground), Arc::clone(&self.backlog));
+            let flow = Flow::Credit(Terms::ADAPTIVE, Arc::clone(&self.pool));
             // The operator's side opens a bounded number of streams, and counts what fails in them.
-            tokio::spawn(
-                async move { carry(channel, carried, Flow::Credit, &backlog, &Meter::default()).await },
-            );
+            tokio::spawn(async move { carry(channel, carried, flow, &backlog, &Meter::default()).await });
             tokio::spawn(async move { service::serve(used, &ground.pattern).await });
         } else {
             reply.reject(DialFailure::NoSuchService.to_open_failure()).await;

@@ -2,10 +2,10 @@
 //!
 //! Between our own ends a stream carries *message credit*, because russh grants a channel's window when data arrives,
 //! not when it is consumed, and then waits for the channel's queue: one reader that stops would stop the whole
-//! connection. So each data message (at most [`MAX_PACKET`] bytes) costs its sender one credit; [`CREDIT`] of them may
-//! be unacknowledged; the receiver takes everything off russh's queue at once into its own, and acknowledges what it
-//! has written to its local end with SSH_MSG_CHANNEL_EXTENDED_DATA of type [`ACKNOWLEDGE`], a big-endian u32 count. A
-//! reader that stops costs its own `CREDIT` × 32 KiB and nobody else's time.
+//! connection. So each data message (at most [`MAX_PACKET`] bytes) costs its sender one credit; the receiver takes
+//! everything off russh's queue at once into its own, and grants more credit as it writes to its local end, with
+//! SSH_MSG_CHANNEL_EXTENDED_DATA of type [`GRANT`], a big-endian u32 count. A reader that stops costs the memory of its
+//! own window and nobody else's time. How much is granted is decided in [`super::credit`].
 //!
 //! | what happens | what passes on |
 //! | --- | --- |
@@ -17,7 +17,7 @@
 //! | CLOSE without EOF, or the connection is gone | what is queued is written, then the local end is reset |
 //! | CLOSE after EOF | what is queued is written, then the local end is closed |
 //! | the right to the stream ends ([`carry_until`]) | CLOSE at once, and the local end is reset |
-//! | more messages than credit allows | the stream is reset on both sides |
+//! | a message without credit, or one that is too long | the stream is reset on both sides |
 //!
 //! Stock SSH clients know no credit ([`Flow::Plain`]): there, a queue that is full waits for its local end, and so does
 //! the connection.
@@ -27,8 +27,9 @@ use std::future::{pending, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use russh::{Channel, ChannelId, ChannelMsg, ChannelWriteHalf};
@@ -36,18 +37,18 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Notify, Semaphore};
 
+use super::alarm::Alarm;
+use super::credit::{Crowd, Granting, Terms};
+use super::pool::{Pool, Reservation};
 use super::socket::Backlog;
 use super::ssh::MAX_PACKET;
 
-/// Messages that may be unacknowledged in one direction of a stream: 2 MiB. More makes a single stream no faster on
-/// loopback, less does (16: by a fifth).
-pub const CREDIT: usize = 64;
+/// Type of the extended data that grants credit: "ack", which is what it was first, in RFC 4250 §4.5's private range of
+/// codes.
+pub const GRANT: u32 = 0xFE61_636B;
 
-/// Acknowledgements are sent this many at a time.
-const ACKNOWLEDGE_EVERY: u32 = CREDIT as u32 / 4;
-
-/// Type of the extended data that acknowledges: "ack" in RFC 4250 §4.5's private range of codes.
-pub const ACKNOWLEDGE: u32 = 0xFE61_636B;
+/// Messages that wait for the local end of a stream without credit, whose peer is then made to wait.
+const PLAIN_QUEUE: usize = 64;
 
 /// Bytes read from the local end at a time: two messages when it is busy, little while it is quiet, since a stream that
 /// waits for input holds a buffer of this size.
@@ -82,10 +83,10 @@ impl Local for UnixStream {
 }
 
 /// Who bounds what is in flight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Flow {
-    /// Message credit, between our own ends.
-    Credit,
+    /// Message credit, between our own ends, on these terms.
+    Credit(Terms, Arc<Pool>),
     /// The channel's window alone, with stock clients.
     Plain,
 }
@@ -159,16 +160,27 @@ where
     meter.streams.fetch_add(1, Relaxed);
     let (mut from_channel, to_channel) = channel.split();
     let local = Mutex::new(local);
-    let credit = Credit::new();
-    let acknowledger = Acknowledger::default();
-    let mut inbound = Inbound::new(&local, flow);
-    let outbound = Outbound { local: &local, channel: &to_channel, flow, credit: &credit, backlog, meter };
-    let sent = AtomicU64::new(0);
+    let granter = Granter::default();
+    let (credit, pool) = match &flow {
+        Flow::Credit(terms, pool) => (Some(Credit::new(*terms)), Some((*terms, &**pool))),
+        Flow::Plain => (None, None),
+    };
+    let sent = Sent::default();
+    let mut inbound = Inbound::new(&local, pool.map(|(terms, pool)| Window::new(terms, pool, &sent)));
+    let outbound = Outbound {
+        local: &local,
+        channel: &to_channel,
+        credit: credit.as_ref(),
+        pool: pool.map(|(_, pool)| pool),
+        backlog,
+        meter,
+        sent: &sent,
+    };
     let orderly = {
         let mut outbound_done = false;
-        let mut outbound = pin!(outbound.run(&sent));
-        let mut acknowledging = pin!(acknowledger.run(&to_channel));
-        let mut end = pin!(end);
+        let mut outbound = pin!(outbound.run());
+        let mut granting = pin!(granter.run(&to_channel));
+        let mut end = Alarm::new(end);
         loop {
             if inbound.done && outbound_done {
                 break true;
@@ -179,7 +191,7 @@ where
             tokio::select! { biased;
                 () = &mut end => break false,
                 message = from_channel.wait(), if inbound.wants_more() => {
-                    if inbound.take(message, &credit, meter).is_err() {
+                    if inbound.take(message, credit.as_ref(), meter).is_err() {
                         break false;
                     }
                 }
@@ -189,14 +201,12 @@ where
                     }
                     outbound_done = true;
                 }
-                () = &mut acknowledging => {}
+                () = &mut granting => {}
                 () = poll_fn(|cx| poll_local(&local, |local| local.get_mut().poll_gone(cx))), if outbound_done => {
                     break false;
                 }
                 result = inbound.write(), if inbound.has_work() => match result {
-                    Ok(messages) => if flow == Flow::Credit {
-                        acknowledger.add(messages);
-                    },
+                    Ok(credit) => granter.add(credit),
                     Err(_) => break false,
                 },
             }
@@ -204,7 +214,8 @@ where
     };
     // A connection that is gone takes no CLOSE, and there is nobody left to tell.
     let _ = to_channel.close().await;
-    let end = CarryEnd { received: inbound.received, sent: sent.load(Relaxed), orderly };
+    let end = CarryEnd { received: inbound.received, sent: sent.bytes.load(Relaxed), orderly };
+    drop(inbound);
     let mut local = local.into_inner().unwrap_or_else(PoisonError::into_inner);
     if !orderly {
         local.reset();
@@ -222,14 +233,22 @@ fn poll_local<L: Local, T>(local: &Mutex<L>, poll: impl FnOnce(Pin<&mut L>) -> T
 /// The stream can't go on: the local end failed, the connection is gone, or the peer broke the rules.
 struct Broken;
 
+/// What went from the local end to the channel.
+#[derive(Default)]
+struct Sent {
+    bytes: AtomicU64,
+    messages: AtomicU64,
+}
+
 /// Local end to channel.
 struct Outbound<'a, S: From<(ChannelId, ChannelMsg)>, L> {
     local: &'a Mutex<L>,
     channel: &'a ChannelWriteHalf<S>,
-    flow: Flow,
-    credit: &'a Credit,
+    credit: Option<&'a Credit>,
+    pool: Option<&'a Pool>,
     backlog: &'a Backlog,
     meter: &'a Meter,
+    sent: &'a Sent,
 }
 
 impl<S, L> Outbound<'_, S, L>
@@ -238,15 +257,15 @@ where
     L: Local,
 {
     /// Until the local end's end of file. Not cancel-safe: russh reserves window before it sends.
-    async fn run(self, sent: &AtomicU64) -> Result<(), Broken> {
+    async fn run(self) -> Result<(), Broken> {
         let mut buffer = BytesMut::new();
         let mut size = READ_SIZES.0;
         loop {
             self.backlog.room().await;
             let wanted = size.div_ceil(MAX_PACKET as usize);
-            let credits = match self.flow {
-                Flow::Credit => self.credit.take(wanted).await,
-                Flow::Plain => wanted,
+            let credits = match self.credit {
+                Some(credit) => credit.take(wanted).await,
+                None => wanted,
             };
             let limit = size.min(credits * MAX_PACKET as usize);
             if buffer.capacity() < limit {
@@ -260,14 +279,14 @@ where
                 .await
             };
             let read = read.map_err(|_| Broken)?;
-            if self.flow == Flow::Credit {
-                self.credit.spend(credits, read.div_ceil(MAX_PACKET as usize));
+            let messages = read.div_ceil(MAX_PACKET as usize);
+            if let Some(credit) = self.credit {
+                credit.spend(credits, messages);
             }
             if read == 0 {
                 return self.channel.eof().await.map_err(|_| Broken);
             }
-            sent.fetch_add(read as u64, Relaxed);
-            self.meter.sent.fetch_add(read as u64, Relaxed);
+            self.count(read as u64, messages as u64);
             self.channel.data_bytes(buffer.split().freeze()).await.map_err(|_| Broken)?;
             size = if read == limit {
                 (size * 4).min(READ_SIZES.1)
@@ -278,17 +297,30 @@ where
             };
         }
     }
+
+    fn count(&self, bytes: u64, messages: u64) {
+        self.sent.bytes.fetch_add(bytes, Relaxed);
+        self.sent.messages.fetch_add(messages, Relaxed);
+        self.meter.sent.fetch_add(bytes, Relaxed);
+        if let Some(pool) = self.pool {
+            pool.carried(messages);
+        }
+    }
 }
 
-/// Messages that may still be sent, and those whose acknowledgement is awaited.
+/// Messages that may still be sent.
 struct Credit {
+    most: usize,
+    /// Granted, and not gone into messages.
+    held: AtomicUsize,
+    /// Of these, what nobody has taken to send with.
     free: Semaphore,
-    unacknowledged: AtomicUsize,
 }
 
 impl Credit {
-    fn new() -> Self {
-        Self { free: Semaphore::new(CREDIT), unacknowledged: AtomicUsize::new(0) }
+    fn new(terms: Terms) -> Self {
+        let initial = terms.initial as usize;
+        Self { most: terms.most as usize, held: AtomicUsize::new(initial), free: Semaphore::new(initial) }
     }
 
     /// At least one credit, up to `wanted` where they are there at once.
@@ -307,30 +339,30 @@ impl Credit {
 
     /// `used` of the credits `taken` went into messages; the rest is free again.
     fn spend(&self, taken: usize, used: usize) {
-        self.unacknowledged.fetch_add(used, Relaxed);
+        self.held.fetch_sub(used, Relaxed);
         self.free.add_permits(taken - used);
     }
 
-    /// The peer has written `count` messages out. It can't talk us into more than we sent.
-    fn acknowledge(&self, count: usize) {
-        let granted = count.min(self.unacknowledged.load(Relaxed));
-        self.unacknowledged.fetch_sub(granted, Relaxed);
+    /// The peer lets us send `count` more. It can't talk us into more than the terms allow.
+    fn granted(&self, count: usize) {
+        let granted = count.min(self.most.saturating_sub(self.held.load(Relaxed)));
+        self.held.fetch_add(granted, Relaxed);
         self.free.add_permits(granted);
     }
 }
 
-/// Sends acknowledgements, on a future of its own: the outbound direction may hold the next place in russh's queue, and
-/// waiting for one behind it would stop the inbound direction for good.
+/// Sends grants, on a future of its own: the outbound direction may hold the next place in russh's queue, and waiting
+/// for one behind it would stop the inbound direction for good.
 #[derive(Default)]
-struct Acknowledger {
-    written: AtomicU32,
+struct Granter {
+    granted: AtomicU32,
     due: Notify,
 }
 
-impl Acknowledger {
-    fn add(&self, messages: u32) {
-        let written = self.written.fetch_add(messages, Relaxed) + messages;
-        if written >= ACKNOWLEDGE_EVERY {
+impl Granter {
+    fn add(&self, credit: u32) {
+        if credit > 0 {
+            self.granted.fetch_add(credit, Relaxed);
             self.due.notify_one();
         }
     }
@@ -342,9 +374,9 @@ impl Acknowledger {
     {
         loop {
             self.due.notified().await;
-            let written = self.written.swap(0, Relaxed);
-            if written > 0
-                && channel.extended_data_bytes(ACKNOWLEDGE, written.to_be_bytes().to_vec()).await.is_err()
+            let granted = self.granted.swap(0, Relaxed);
+            if granted > 0
+                && channel.extended_data_bytes(GRANT, granted.to_be_bytes().to_vec()).await.is_err()
             {
                 // The connection is gone; the inbound direction notices.
                 std::future::pending::<()>().await;
@@ -353,10 +385,65 @@ impl Acknowledger {
     }
 }
 
+/// What the peer may send, and who pays for it.
+struct Window<'a> {
+    granting: Granting,
+    crowd: Crowd,
+    reservation: Reservation<'a>,
+    terms: Terms,
+    pool: &'a Pool,
+    sent: &'a Sent,
+    received: u64,
+}
+
+impl<'a> Window<'a> {
+    fn new(terms: Terms, pool: &'a Pool, sent: &'a Sent) -> Self {
+        Self {
+            granting: Granting::new(terms),
+            crowd: Crowd::default(),
+            reservation: Reservation::new(pool),
+            terms,
+            pool,
+            sent,
+            received: 0,
+        }
+    }
+
+    fn received(&mut self, bytes: usize) -> Result<(), Broken> {
+        if bytes > MAX_PACKET as usize {
+            return Err(Broken);
+        }
+        let measured = self.granting.received(Instant::now).map_err(|_| Broken)?;
+        if let Some(round_trip) = measured {
+            self.pool.observe(round_trip);
+        }
+        self.pool.carried(1);
+        self.received += 1;
+        Ok(())
+    }
+
+    /// `count` messages were written out. What to grant for that.
+    fn written(&mut self, count: u32) -> u32 {
+        self.granting.written(count);
+        if !self.granting.is_due() {
+            return 0;
+        }
+        let now = Instant::now();
+        let of_stream = self.received + self.sent.messages.load(Relaxed);
+        let crowded = self.crowd.look(self.pool.messages(), of_stream, now);
+        let wanted = self.granting.wanted(self.pool.round_trip(), crowded);
+        // Only the adaptive part is paid for: each stream has its first messages to itself.
+        let beyond = wanted.max(self.granting.outstanding()).saturating_sub(self.terms.initial);
+        let affordable = self.terms.initial + self.reservation.resize(beyond);
+        self.granting.grant(wanted.min(affordable), now)
+    }
+}
+
 /// Channel to local end.
 struct Inbound<'a, L> {
     local: &'a Mutex<L>,
-    flow: Flow,
+    /// Of a stream with credit.
+    window: Option<Window<'a>>,
     queue: VecDeque<Bytes>,
     /// EOF was received.
     eof: bool,
@@ -370,10 +457,10 @@ struct Inbound<'a, L> {
 }
 
 impl<'a, L: Local> Inbound<'a, L> {
-    fn new(local: &'a Mutex<L>, flow: Flow) -> Self {
+    fn new(local: &'a Mutex<L>, window: Option<Window<'a>>) -> Self {
         Self {
             local,
-            flow,
+            window,
             queue: VecDeque::new(),
             eof: false,
             closed: false,
@@ -385,26 +472,36 @@ impl<'a, L: Local> Inbound<'a, L> {
 
     /// Whether to take the next message off russh's queue.
     fn wants_more(&self) -> bool {
-        !self.closed && (self.flow == Flow::Credit || self.queue.len() < CREDIT)
+        !self.closed && (self.window.is_some() || self.queue.len() < PLAIN_QUEUE)
     }
 
     fn has_work(&self) -> bool {
         !self.done && (!self.queue.is_empty() || self.unflushed || self.eof || self.closed)
     }
 
-    fn take(&mut self, message: Option<ChannelMsg>, credit: &Credit, meter: &Meter) -> Result<(), Broken> {
+    fn take(
+        &mut self,
+        message: Option<ChannelMsg>,
+        credit: Option<&Credit>,
+        meter: &Meter,
+    ) -> Result<(), Broken> {
         match message {
             Some(ChannelMsg::Data { data }) => {
-                if self.eof || (self.flow == Flow::Credit && self.queue.len() >= CREDIT) {
+                if self.eof {
                     return Err(Broken);
+                }
+                if let Some(window) = &mut self.window {
+                    window.received(data.len())?;
                 }
                 self.received += data.len() as u64;
                 meter.received.fetch_add(data.len() as u64, Relaxed);
                 self.queue.push_back(data);
             }
-            Some(ChannelMsg::ExtendedData { ext: ACKNOWLEDGE, data }) if self.flow == Flow::Credit => {
-                let count = data.as_ref().try_into().map(u32::from_be_bytes).map_err(|_| Broken)?;
-                credit.acknowledge(count as usize);
+            Some(ChannelMsg::ExtendedData { ext: GRANT, data }) => {
+                if let Some(credit) = credit {
+                    let count = data.as_ref().try_into().map(u32::from_be_bytes).map_err(|_| Broken)?;
+                    credit.granted(count as usize);
+                }
             }
             Some(ChannelMsg::Eof) => self.eof = true,
             Some(ChannelMsg::Close) | None => self.closed = true,
@@ -414,20 +511,31 @@ impl<'a, L: Local> Inbound<'a, L> {
         Ok(())
     }
 
-    /// Writes what is queued, then flushes, then ends the write side; answers after each step with the number of
-    /// messages that were written out. Cancel-safe: nothing is kept outside of `self`.
+    /// Writes a batch of what is queued; when that was all, flushes, and ends the write side where it is due. Answers with
+    /// the credit that is due for it, as soon as anything was done. Cancel-safe: nothing is kept outside of `self`.
     async fn write(&mut self) -> io::Result<u32> {
-        poll_fn(|cx| self.poll_write(cx)).await
+        let mut messages = 0;
+        poll_fn(|cx| match self.poll_write(cx, &mut messages) {
+            Poll::Pending if messages == 0 => Poll::Pending,
+            Poll::Pending => Poll::Ready(Ok(())),
+            Poll::Ready(result) => Poll::Ready(result),
+        })
+        .await?;
+        Ok(self.window.as_mut().map_or(0, |window| window.written(messages)))
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<u32>> {
+    fn poll_write(&mut self, cx: &mut Context<'_>, messages: &mut u32) -> Poll<io::Result<()>> {
         if !self.queue.is_empty() {
             let written = ready!(poll_local(self.local, |local| write_batch(local, cx, &self.queue)))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.unflushed = true;
-            return Poll::Ready(Ok(self.consume(written)));
+            *messages += self.consume(written);
+            if !self.queue.is_empty() {
+                // What is written already can be paid for while the rest goes out.
+                return Poll::Ready(Ok(()));
+            }
         }
         if self.unflushed {
             ready!(poll_local(self.local, |local| local.poll_flush(cx)))?;
@@ -439,7 +547,7 @@ impl<'a, L: Local> Inbound<'a, L> {
         } else if self.closed {
             self.done = true;
         }
-        Poll::Ready(Ok(0))
+        Poll::Ready(Ok(()))
     }
 
     /// Drops `written` bytes from the front; how many messages that finished.

@@ -9,14 +9,27 @@ use std::time::Duration;
 use russh::keys::Algorithm;
 use russh::{Limits, Preferred, cipher, compression, kex, mac};
 
-use super::carry::CREDIT;
+use super::credit::{LONE, MOST, Terms};
 
 /// The name that an agent of ours asks to forward beside its services; the gateway opens one channel to it and both
 /// ends speak [`super::control`] there. No service can have it: `@` is in no DNS label.
 pub const CONTROL_NAME: &str = "control@tidegate";
 
-/// Version of the control messages and of credit, given as the port of the control forward.
-pub const CONTROL_VERSION: u32 = 1;
+/// Version of the control messages and of credit, given as the port of the control forward. An agent asks for this one
+/// first and then, if it is refused, for [`CONTROL_VERSION_FIXED`].
+pub const CONTROL_VERSION: u32 = 2;
+
+/// The version before: the same messages, and credit on terms that never change.
+pub const CONTROL_VERSION_FIXED: u32 = 1;
+
+/// What streams carry in a tunnel of this version; `None` where this end does not speak it.
+pub fn terms(version: u32) -> Option<Terms> {
+    match version {
+        CONTROL_VERSION => Some(Terms::ADAPTIVE),
+        CONTROL_VERSION_FIXED => Some(Terms::FIXED),
+        _ => None,
+    }
+}
 
 /// Bytes of a data message at most. RFC 4253 §6.1 makes every implementation take 32,768.
 pub const MAX_PACKET: u32 = 32 * 1024;
@@ -24,13 +37,14 @@ pub const MAX_PACKET: u32 = 32 * 1024;
 /// Window of a channel. Credit is what bounds a stream; the window must never be the limit before it. russh grants more
 /// only below half of a window, so at least twice what credit allows in flight is needed. And while keys are renewed,
 /// russh ends a connection on which more than two windows arrive: at that moment both kernels' socket buffers (up to 10
-/// MiB) and the peer's backlog may be on their way, which 32 MiB cover.
-pub const WINDOW: u32 = 16 * 1024 * 1024;
-const _: () = assert!(WINDOW as usize >= 2 * CREDIT * MAX_PACKET as usize + 128 * 1024);
+/// MiB) and the peer's backlog may be on their way, which two windows cover.
+pub const WINDOW: u32 = 34 * 1024 * 1024;
+const _: () = assert!(WINDOW >= 2 * MOST * MAX_PACKET + 128 * 1024);
 
-/// Messages that russh queues for a channel before it stops reading the whole connection. [`super::carry`] takes all
-/// that credit allows (data and acknowledgements), so an honest peer never fills it.
-pub const CHANNEL_QUEUE: usize = 2 * CREDIT + 32;
+/// Messages that russh queues for a channel before it stops reading the whole connection. [`super::carry`] takes what
+/// comes at once where there is credit, so that russh waits for the turn of a task and never for a reader that stopped.
+/// It is also what a stream without credit holds at most, beside the pump's own queue.
+pub const CHANNEL_QUEUE: usize = 2 * LONE as usize + 32;
 
 /// A keep-alive goes out when nothing was heard for so long. Most NATs forget after 30 s or more.
 pub const KEEPALIVE: Duration = Duration::from_secs(15);

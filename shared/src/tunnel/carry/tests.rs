@@ -12,12 +12,17 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
+use crate::tunnel::credit::{LONE, SHARED};
 use crate::tunnel::pipe::{UserEnd, pipe};
+use crate::tunnel::pool::WindowBudget;
 use crate::tunnel::socket::PatientSocket;
 use crate::tunnel::ssh;
 
 /// Far more than any of this takes, far less than a test run.
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// For the windows of all streams of a side.
+const BUDGET: u64 = 16 << 20;
 
 /// The agent's side: hands every channel that the gateway opens to the test.
 struct AgentSide(mpsc::UnboundedSender<Channel<client::Msg>>);
@@ -63,10 +68,18 @@ struct Tunnel {
     gateway_backlog: Arc<Backlog>,
     agent_backlog: Arc<Backlog>,
     meter: Arc<Meter>,
+    terms: Terms,
+    budget: WindowBudget,
+    pools: [Arc<Pool>; 2],
 }
 
 impl Tunnel {
     async fn new() -> Self {
+        Self::on(Terms::ADAPTIVE, ssh::MAX_PACKET).await
+    }
+
+    /// The agent is told that it may send packets of this size.
+    async fn on(terms: Terms, packet: u32) -> Self {
         let (near, far) = tokio::io::duplex(64 * 1024);
         let (near, far) = (PatientSocket::new(near), PatientSocket::new(far));
         let (gateway_backlog, agent_backlog) = (near.backlog(), far.backlog());
@@ -74,7 +87,7 @@ impl Tunnel {
         let server_config = server::Config {
             keys: vec![key],
             window_size: ssh::WINDOW,
-            maximum_packet_size: ssh::MAX_PACKET,
+            maximum_packet_size: packet,
             channel_buffer_size: ssh::CHANNEL_QUEUE,
             preferred: ssh::preferred(),
             auth_rejection_time: Duration::ZERO,
@@ -93,7 +106,10 @@ impl Tunnel {
             client::connect_stream(Arc::new(client_config), far, AgentSide(accept)).await.expect("connects");
         let gateway = running.await.expect("no panic").expect("connects").handle();
         assert!(agent.authenticate_none("x").await.expect("answers").success());
-        Self { gateway, _agent: agent, accepted, gateway_backlog, agent_backlog, meter: Arc::default() }
+        let budget = WindowBudget::new(BUDGET);
+        let pools = [(); 2].map(|()| Arc::new(Pool::new(budget.clone())));
+        let meter = Arc::default();
+        Self { gateway, _agent: agent, accepted, gateway_backlog, agent_backlog, meter, terms, budget, pools }
     }
 
     /// A channel, both of whose ends are still bare.
@@ -105,13 +121,15 @@ impl Tunnel {
     fn carry_near(&self, channel: Channel<server::Msg>) -> (UserEnd, JoinHandle<CarryEnd>) {
         let (local, user) = pipe();
         let (backlog, meter) = (Arc::clone(&self.gateway_backlog), Arc::clone(&self.meter));
-        (user, tokio::spawn(async move { carry(channel, local, Flow::Credit, &backlog, &meter).await }))
+        let flow = Flow::Credit(self.terms, Arc::clone(&self.pools[0]));
+        (user, tokio::spawn(async move { carry(channel, local, flow, &backlog, &meter).await }))
     }
 
     fn carry_far(&self, channel: Channel<client::Msg>) -> (UserEnd, JoinHandle<CarryEnd>) {
         let (local, user) = pipe();
         let (backlog, meter) = (Arc::clone(&self.agent_backlog), Arc::new(Meter::default()));
-        (user, tokio::spawn(async move { carry(channel, local, Flow::Credit, &backlog, &meter).await }))
+        let flow = Flow::Credit(self.terms, Arc::clone(&self.pools[1]));
+        (user, tokio::spawn(async move { carry(channel, local, flow, &backlog, &meter).await }))
     }
 
     /// A stream with both ends carried.
@@ -227,14 +245,14 @@ async fn stalled_stream_keeps_no_more_than_its_credit() {
     let mut tunnel = Tunnel::new().await;
     let Stream { near, mut far, .. } = tunnel.stream().await;
     let chunk = vec![1; 64 * 1024];
-    let mut taken = 0;
+    let mut taken: u32 = 0;
     while let Ok(written) = timeout(Duration::from_secs(1), far.write_all(&chunk)).await {
         written.expect("the stream lives");
-        taken += chunk.len();
+        taken += chunk.len() as u32;
     }
-    // Credit, one read in the pump, and a pipe's capacity at each end.
-    let most = (CREDIT + 2) * MAX_PACKET as usize + 4 * 64 * 1024;
-    assert!((CREDIT * MAX_PACKET as usize / 2..=most).contains(&taken), "{taken} bytes were taken");
+    // A window, one read in the pump, and a pipe's capacity at each end.
+    let most = (LONE as usize + 2) * MAX_PACKET as usize + 4 * 64 * 1024;
+    assert!((SHARED * MAX_PACKET / 2..=most as u32).contains(&taken), "{taken} bytes were taken");
     drop(near);
 }
 
@@ -294,7 +312,8 @@ async fn close_right_after_end_of_file_loses_nothing_on_a_slow_reader() {
     let (near, far) = tunnel.channel().await;
     let (mut user, end) = tunnel.carry_near(near);
     user.shutdown().await.expect("half-closed");
-    let sent = pattern(1_500_000);
+    // As much as may be sent before anything is granted.
+    let sent = pattern((SHARED * MAX_PACKET) as usize);
     far.data_bytes(sent.clone()).await.expect("sent");
     far.eof().await.expect("sent");
     far.close().await.expect("sent");
@@ -317,7 +336,7 @@ async fn peer_that_ignores_credit_loses_the_stream_and_only_that() {
     let bystander = tunnel.stream().await;
     let (near, far) = tunnel.channel().await;
     let (user, end) = tunnel.carry_near(near);
-    for _ in 0..(CREDIT + 10) {
+    for _ in 0..(SHARED + 10) {
         far.data_bytes(vec![0; MAX_PACKET as usize]).await.expect("sent");
     }
     assert!(!within(end).await.expect("no panic").orderly);
@@ -326,11 +345,56 @@ async fn peer_that_ignores_credit_loses_the_stream_and_only_that() {
 }
 
 #[tokio::test]
-async fn acknowledging_what_was_never_sent_gains_nothing() {
+async fn message_that_is_too_long_ends_its_stream() {
+    let mut tunnel = Tunnel::on(Terms::ADAPTIVE, 2 * MAX_PACKET).await;
+    let (near, far) = tunnel.channel().await;
+    let (_user, end) = tunnel.carry_near(near);
+    far.data_bytes(vec![0; MAX_PACKET as usize + 1]).await.expect("sent");
+    assert!(!within(end).await.expect("no panic").orderly);
+}
+
+#[tokio::test]
+async fn no_grant_lets_more_out_than_the_terms_allow() {
+    for terms in [Terms::FIXED, Terms::ADAPTIVE] {
+        let mut tunnel = Tunnel::on(terms, MAX_PACKET).await;
+        let (near, far) = tunnel.channel().await;
+        far.extended_data_bytes(GRANT, u32::MAX.to_be_bytes().to_vec()).await.expect("sent");
+        let messages = messages_sent_in_vain(&tunnel, near, far).await;
+        // What was sent before the grant came is not held any more.
+        assert!((terms.most..=terms.most + terms.initial).contains(&messages), "{messages}");
+    }
+}
+
+#[tokio::test]
+async fn without_grants_the_first_credit_is_all() {
+    for terms in [Terms::FIXED, Terms::ADAPTIVE] {
+        let mut tunnel = Tunnel::on(terms, MAX_PACKET).await;
+        let (near, far) = tunnel.channel().await;
+        assert_eq!(messages_sent_in_vain(&tunnel, near, far).await, terms.initial);
+    }
+}
+
+#[tokio::test]
+async fn quick_reader_gets_a_larger_window_and_gives_it_back() {
     let mut tunnel = Tunnel::new().await;
-    let (near, mut far) = tunnel.channel().await;
+    let Stream { near, far, ends } = tunnel.stream().await;
+    within(exchange(near, far, 20_000_000)).await;
+    for end in ends {
+        assert!(within(end).await.expect("no panic").orderly);
+    }
+    assert_eq!(tunnel.budget.taken(), 0);
+    for pool in &tunnel.pools {
+        assert!(pool.round_trip().is_some(), "a bulk stream shows the path's delay");
+    }
+}
+
+/// Floods `near` towards a peer that takes all and never grants anything more; the messages that came.
+async fn messages_sent_in_vain(
+    tunnel: &Tunnel,
+    near: Channel<server::Msg>,
+    mut far: Channel<client::Msg>,
+) -> u32 {
     let (mut user, _end) = tunnel.carry_near(near);
-    far.extended_data_bytes(ACKNOWLEDGE, u32::MAX.to_be_bytes().to_vec()).await.expect("sent");
     let flood = tokio::spawn(async move {
         let chunk = vec![1; 256 * 1024];
         while user.write_all(&chunk).await.is_ok() {}
@@ -341,8 +405,8 @@ async fn acknowledging_what_was_never_sent_gains_nothing() {
             messages += 1;
         }
     }
-    assert_eq!(messages, CREDIT);
     flood.abort();
+    messages
 }
 
 #[tokio::test]
