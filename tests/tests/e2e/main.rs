@@ -17,6 +17,7 @@ mod documents;
 mod enrolment;
 mod herd;
 mod hold;
+mod hold_agent;
 mod idle;
 mod join;
 mod kills;
