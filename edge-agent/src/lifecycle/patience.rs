@@ -70,7 +70,10 @@ pub(super) struct Patience {
 enum Gateway {
     Unknown,
     /// It had something to say, so this one could not be held, or it ceased to. The next one tells.
-    InDoubt,
+    InDoubt {
+        /// Whether it held the one before.
+        held: bool,
+    },
     DoesNot,
     Does,
 }
@@ -108,7 +111,7 @@ impl Patience {
         };
         let wait = match self.gateway {
             Gateway::Does => most,
-            Gateway::Unknown | Gateway::InDoubt | Gateway::DoesNot => SHORTEST,
+            Gateway::Unknown | Gateway::InDoubt { .. } | Gateway::DoesNot => SHORTEST,
         };
         let wait = match self.suspicion {
             Some(_) => wait * 3 / 4 + roll.of(wait / 4),
@@ -120,8 +123,8 @@ impl Patience {
     /// Whether the gateway may well hold the next question.
     pub(super) fn is_hopeful(&self) -> bool {
         match self.gateway {
-            Gateway::Does | Gateway::InDoubt => true,
-            Gateway::Unknown | Gateway::DoesNot => false,
+            Gateway::Does | Gateway::InDoubt { held: true } => true,
+            Gateway::Unknown | Gateway::InDoubt { held: false } | Gateway::DoesNot => false,
         }
     }
 
@@ -151,12 +154,17 @@ impl Patience {
     pub(super) fn not_held(&mut self, asked: Option<Duration>, news: bool) -> Next {
         let (gateway, next) = match (self.gateway, asked) {
             // It did not ask for it, so nothing is known that was not known before.
-            (known @ (Gateway::Unknown | Gateway::InDoubt | Gateway::Does), None) => (known, Next::AtOnce),
+            (known @ (Gateway::Unknown | Gateway::InDoubt { .. } | Gateway::Does), None) => {
+                (known, Next::AtOnce)
+            }
             (Gateway::DoesNot, _) => (Gateway::DoesNot, Next::Interval),
-            (Gateway::Unknown | Gateway::Does, Some(_)) if news => (Gateway::InDoubt, Next::AtOnce),
-            (Gateway::Unknown, Some(_)) => (Gateway::DoesNot, Next::Interval),
-            (Gateway::Does, Some(_)) => (Gateway::InDoubt, Next::Soon),
-            (Gateway::InDoubt, Some(_)) => (Gateway::DoesNot, Next::SomeMoment),
+            (Gateway::Unknown, Some(_)) if news => (Gateway::InDoubt { held: false }, Next::AtOnce),
+            (Gateway::Does, Some(_)) if news => (Gateway::InDoubt { held: true }, Next::AtOnce),
+            (Gateway::Does, Some(_)) => (Gateway::InDoubt { held: true }, Next::Soon),
+            (Gateway::Unknown | Gateway::InDoubt { held: false }, Some(_)) => {
+                (Gateway::DoesNot, Next::Interval)
+            }
+            (Gateway::InDoubt { held: true }, Some(_)) => (Gateway::DoesNot, Next::SomeMoment),
         };
         self.gateway = gateway;
         next
@@ -334,7 +342,7 @@ mod tests {
         let asked = Some(SHORTEST);
         let mut patience = Patience::new();
         assert_eq!(patience.not_held(asked, true), Next::AtOnce, "it had something to say");
-        assert_eq!(patience.not_held(asked, true), Next::SomeMoment);
+        assert_eq!(patience.not_held(asked, true), Next::Interval);
         for news in [false, true, true] {
             assert_eq!(patience.not_held(asked, news), Next::Interval);
         }
