@@ -16,6 +16,7 @@
 //! | [`admin`], [`commands`], [`offer`] | the admin API, and the commands that start an agent or stand in for one |
 //! | [`proxy`], [`stream`], [`upgraded`] | services through their tunnels: HTTP, and any bytes |
 //! | [`browse`] | services in a browser, each on an origin of its own |
+//! | [`event_stream`] | answers that go on, as server-sent events |
 //! | [`docker`] | containers of a Docker Engine behind an edge |
 //! | [`page`] | what people see in a browser |
 //! | [`body`], [`snapshot`] | taking in bodies and snapshots within bounds |
@@ -34,6 +35,7 @@ pub mod connection;
 mod cookie;
 mod credentials;
 mod docker;
+mod event_stream;
 mod guard;
 mod idempotency;
 pub mod listener;

@@ -11,14 +11,11 @@ mod tests;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::State;
-use axum::response::sse::{self, KeepAlive, Sse};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{Response, sse};
 use futures_util::{Stream, stream};
-use http::header::CACHE_CONTROL;
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 use http_body_util::BodyExt as _;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -29,6 +26,7 @@ use shared::wire::snapshot::Snapshot;
 
 use super::ApiState;
 use super::body::{Path, Query};
+use super::event_stream::event_stream;
 use super::operation::{Needs, Operation, get, post};
 use super::peer::Peer;
 use super::problem::{Code, Problem, Result};
@@ -44,8 +42,6 @@ use frames::Decoder;
 const DEFAULT_TAIL: u32 = 200;
 /// Most of them: they stream, so this bounds a page and not our memory.
 const MAX_TAIL: u32 = 100_000;
-/// A comment so often tells both ends, and proxies between them, that the connection lives.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// What may go wrong with an engine.
 const FAILS: [Code; 3] = [Code::EngineNotFound, Code::BadServiceAnswer, Code::InvalidRequest];
@@ -194,13 +190,7 @@ async fn logs(
     }
     let errand = Errand { state: &state, peer, operator: &operator, edge: &edge, service };
     let log = log(errand, &container, tail, follow).await?;
-    let mut response =
-        Sse::new(events(log)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
-    let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // nginx keeps answers back until they are whole, unless it is told not to.
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    Ok(response)
+    Ok(event_stream(events(log)))
 }
 
 /// A container's log.

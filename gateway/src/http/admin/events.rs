@@ -10,11 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::response::sse::{self, KeepAlive, Sse};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{Response, sse};
 use futures_util::{Stream, stream};
-use http::header::CACHE_CONTROL;
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use shared::id::{EdgeName, EndpointId};
@@ -29,12 +27,10 @@ use crate::domain::refusal::AdminError;
 use crate::domain::view;
 use crate::http::ApiState;
 use crate::http::body::Query;
+use crate::http::event_stream::event_stream;
 use crate::http::problem::{Code, Problem, Result};
 use crate::tunnels::{EventId, Numbered, Watch};
 
-/// A comment so often tells both ends, and proxies between them, that the connection lives. Proxies cut silent ones
-/// after 30 to 60 s.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// A stream ends after this, and its reader comes back: with credentials that are still good, or not at all.
 const LIFE: Duration = Duration::from_secs(600);
 /// What a reader is told that finds all places taken, or the gateway shutting down.
@@ -77,13 +73,7 @@ pub(super) async fn follow(
             "as many follow the events as may, or the gateway is shutting down; try again in a moment";
         Problem::new(Code::Busy, detail).retry_after_s(RETRY_S)
     })?;
-    let stream = Following::new(watch, only, operator.reach).into_stream();
-    let mut response = Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
-    let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // nginx keeps answers back until they are whole, unless it is told not to.
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    Ok(response)
+    Ok(event_stream(Following::new(watch, only, operator.reach).into_stream()))
 }
 
 /// One reader's stream.
@@ -166,7 +156,7 @@ mod tests {
     }
 
     async fn text(following: Following) -> String {
-        let body = Sse::new(following.into_stream()).into_response().into_body();
+        let body = event_stream(following.into_stream()).into_body();
         let bytes = body.collect().await.expect("a stream without errors").to_bytes();
         String::from_utf8(bytes.into()).expect("text")
     }
@@ -212,6 +202,7 @@ mod tests {
         let (_sender, live) = broadcast::channel(2);
         let watch = Watch { missed: None, last: "7-3".parse().expect("an id"), live };
         let text = text(Following::new(watch, None, Reach::all())).await;
-        assert_eq!(text, "event: resync\ndata: {}\nid: 7-3\n\n");
+        // But for the comments that keep the connection alive.
+        assert_eq!(text.replace(":\n\n", ""), "event: resync\ndata: {}\nid: 7-3\n\n");
     }
 }

@@ -110,7 +110,7 @@ pub async fn follow(
     let holds = uses && !query.hold.is_empty() && from_our_page(&state, &uri, &headers, peer).is_ok();
     let hold = Mutex::new(if holds { Hold::Wanted { since: None, was_open: false } } else { Hold::Not });
     let reach = operator.reach.clone();
-    live::follow(&state, operator, One { tunnels: state.tunnels.clone(), reach, name, uses, hold }).await
+    live::follow(&state, One { tunnels: state.tunnels.clone(), reach, name, uses, hold }).await
 }
 
 /// `POST /edges/{edge}/connect`.

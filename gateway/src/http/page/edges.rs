@@ -144,7 +144,7 @@ pub async fn follow(
     }
     let rows =
         Rows { tunnels: state.tunnels.clone(), reach: operator.reach.clone(), query: query.here(), names };
-    live::follow(&state, operator, rows).await
+    live::follow(&state, rows).await
 }
 
 /// The list on somebody's screen.

@@ -14,7 +14,6 @@ use shared::wire::admin::{GatewayStatus, HealthStatus, Status, StatusPoint, Stat
 use super::frame::Visit;
 use super::live::{self, Fragment, View};
 use super::parts;
-use crate::access::Operator;
 use crate::domain::authority::Reach;
 use crate::domain::event::Event;
 use crate::http::ApiState;
@@ -39,8 +38,8 @@ pub async fn show(State(state): State<Arc<ApiState>>, visit: Visit) -> Response 
 }
 
 /// `GET /live/health`.
-pub async fn follow(State(state): State<Arc<ApiState>>, operator: Operator) -> Result<Response> {
-    live::follow(&state, operator, Health(state.vitals.clone())).await
+pub async fn follow(State(state): State<Arc<ApiState>>) -> Result<Response> {
+    live::follow(&state, Health(state.vitals.clone())).await
 }
 
 struct Health(Vitals);

@@ -5,8 +5,7 @@
 //! then, since some things happen without an event: check-ins above all. What looks as it looked before is not sent.
 //!
 //! The rules: a stream costs the registry one question for each burst of events or [`TICK`], however much happens; it
-//! begins with all fragments, so that nothing is missed between page and stream; and it ends with its reader's right
-//! to it.
+//! begins with all fragments, so that nothing is missed between page and stream.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -14,18 +13,15 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::pin::Pin;
 use std::time::Duration;
 
-use axum::response::sse::{self, KeepAlive, Sse};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{Response, sse};
 use futures_util::{Stream, stream};
-use http::HeaderValue;
-use http::header::CACHE_CONTROL;
 use maud::Markup;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
-use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
+use tokio::time::{Interval, MissedTickBehavior, Sleep, interval, sleep};
 
-use crate::access::Operator;
 use crate::domain::event::Event;
 use crate::http::ApiState;
+use crate::http::event_stream::event_stream;
 use crate::http::problem::{Code, Problem, Result};
 use crate::tunnels::Watch;
 
@@ -36,8 +32,6 @@ const TICK: Duration = Duration::from_secs(5);
 const GATHER: Duration = Duration::from_millis(100);
 /// A stream ends after this, and its page asks anew: with a session that is still good, or not at all.
 const LIFE: Duration = Duration::from_secs(600);
-/// A comment so often tells both ends, and proxies between them, that the connection lives.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// What a page is told that finds all places taken, or the gateway shutting down.
 const RETRY_S: u32 = 10;
 
@@ -59,40 +53,23 @@ pub trait View: Send + 'static {
     fn fragments(&self) -> impl Future<Output = Vec<Fragment>> + Send;
 }
 
-/// The answer to a page of `operator` that wants to stay up to date.
-pub async fn follow(state: &ApiState, operator: Operator, view: impl View) -> Result<Response> {
+/// The answer to a page that wants to stay up to date.
+pub async fn follow(state: &ApiState, view: impl View) -> Result<Response> {
     let watch = state.tunnels.watch(None).await.ok_or_else(|| {
         let detail =
             "as many pages are live as may be, or the gateway is shutting down; reload it in a moment";
         Problem::new(Code::Busy, detail).retry_after_s(RETRY_S)
     })?;
-    let access = state.access.clone();
-    let ended = async move {
-        access.ended(&operator).await;
-    };
-    let mut response = Sse::new(messages(watch, view, ended))
-        .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
-        .into_response();
-    let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // nginx keeps answers back until they are whole, unless it is told not to.
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    Ok(response)
+    Ok(event_stream(messages(watch, view)))
 }
 
-fn messages<V: View, E: Future<Output = ()> + Send + 'static>(
+fn messages<V: View>(
     watch: Watch,
     view: V,
-    ended: E,
-) -> impl Stream<Item = std::result::Result<sse::Event, Infallible>> + use<V, E> {
+) -> impl Stream<Item = std::result::Result<sse::Event, Infallible>> + use<V> {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let end = Box::pin(async {
-        tokio::select! {
-            () = sleep(LIFE) => {}
-            () = ended => {}
-        }
-    });
+    let end = Box::pin(sleep(LIFE));
     let following = Following { watch, view, ticks, end, sent: HashMap::new(), hasher: RandomState::new() };
     stream::unfold(following, |mut following| async move {
         let message = following.next().await?;
@@ -105,7 +82,7 @@ struct Following<V> {
     watch: Watch,
     view: V,
     ticks: Interval,
-    end: Pin<Box<dyn Future<Output = ()> + Send>>,
+    end: Pin<Box<Sleep>>,
     /// Hashes of the fragments as they were sent.
     sent: HashMap<String, u64>,
     hasher: RandomState,
@@ -152,7 +129,6 @@ impl<V: View> Following<V> {
 
 #[cfg(test)]
 mod tests {
-    use std::future::{pending, ready};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -199,9 +175,7 @@ mod tests {
             let (events, live) = broadcast::channel(4);
             let watch = Watch { missed: None, last: "7-0".parse().expect("an id"), live };
             let number = Arc::<AtomicUsize>::default();
-            let body = Sse::new(messages(watch, Numbers(Arc::clone(&number)), pending()))
-                .into_response()
-                .into_body();
+            let body = event_stream(messages(watch, Numbers(Arc::clone(&number)))).into_body();
             let frames = body.into_data_stream().map(|frame| {
                 String::from_utf8(frame.expect("a stream without errors").into()).expect("text")
             });
@@ -253,16 +227,6 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn stream_ends_with_its_reader_s_right_to_it() {
-        let (_events, live) = broadcast::channel(4);
-        let watch = Watch { missed: None, last: "7-0".parse().expect("an id"), live };
-        let start = tokio::time::Instant::now();
-        let mut body = Box::pin(messages(watch, Numbers(Arc::default()), ready(())));
-        while body.next().await.is_some() {}
-        assert!(start.elapsed() < TICK);
-    }
-
-    #[tokio::test(start_paused = true)]
     async fn ends_of_lines_in_a_fragment_stay_inside_its_message() {
         let (_events, live) = broadcast::channel(4);
         let watch = Watch { missed: None, last: "7-0".parse().expect("an id"), live };
@@ -275,7 +239,7 @@ mod tests {
                 vec![Fragment { id: "a".into(), markup: html! { pre #a { "one\n\nevent: two" } } }]
             }
         }
-        let body = Sse::new(messages(watch, Lines, pending())).into_response().into_body();
+        let body = event_stream(messages(watch, Lines)).into_body();
         let first = body.into_data_stream().next().await.expect("a message").expect("no error");
         assert_eq!(first, "event: fragments\ndata: <pre id=\"a\">one\ndata: \ndata: event: two</pre>\n\n");
     }

@@ -223,7 +223,7 @@ pub async fn follow(
     Query(JoiningQuery { name }): Query<JoiningQuery>,
 ) -> Result<Response> {
     let joining = Joining { tunnels: state.tunnels.clone(), reach: operator.reach.clone(), name };
-    live::follow(&state, operator, joining).await
+    live::follow(&state, joining).await
 }
 
 /// An edge whose agent is waited for.
