@@ -123,6 +123,13 @@ impl Entry {
         self
     }
 
+    /// About more than one edge.
+    #[must_use]
+    pub fn of_no_edge(mut self) -> Self {
+        (self.record.edge, self.record.service) = (None, None);
+        self
+    }
+
     /// By this way.
     #[must_use]
     pub fn via(mut self, via: AuditVia) -> Self {

@@ -18,8 +18,11 @@ pub const WINDOW: Duration = Duration::from_secs(60);
 /// Kinds of refusals of strangers that are told apart at a time. Each is good for two records in a window: 64 of them are
 /// 50 KiB a minute, so that it takes two weeks of attack from everywhere to push other records out of 1 GiB.
 const MAX_STRANGERS: usize = 64;
-/// Kinds that are told apart at a time of those whom the gateway knows. Bounds memory only; beyond, every one is told.
-const MAX_KNOWN: usize = 4096;
+/// Kinds that are told apart at a time of those whom the gateway knows: twice as many as there are edges, so that neither
+/// a program that looks at every site nor all agents at once, after a restore, say, have every one of their requests
+/// told. Bounds memory, to some 20 MiB. Beyond, refusals are told apart by who was refused what, and no longer by the
+/// edges that they name, which are for free; other uses are told one by one.
+const MAX_KNOWN: usize = 32_768;
 
 /// What is counted together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -68,6 +71,16 @@ impl Flood {
             return self.combined(entry, kind, now);
         }
         if !is_stranger && known >= MAX_KNOWN {
+            (kind.edge, kind.service) = (None, None);
+            if let Some(count) = self.refusals.get_mut(&kind) {
+                count.add(&entry);
+                return None;
+            }
+            if known >= 2 * MAX_KNOWN {
+                return Some(entry);
+            }
+            let sum = entry.clone().of_no_edge();
+            self.refusals.insert(kind, Count { entry: sum, since: now, more: 0, bytes: (0, 0) });
             return Some(entry);
         }
         self.strangers += usize::from(is_stranger);
@@ -243,7 +256,23 @@ mod tests {
         for number in 0..MAX_KNOWN + 5 {
             assert!(flood.refused(known(number), start).is_some(), "those who are known are all told");
         }
-        assert!(flood.refusals.len() <= MAX_KNOWN);
+        assert!(flood.refusals.len() <= 2 * MAX_KNOWN);
+    }
+
+    #[test]
+    fn who_names_edges_at_random_is_counted_all_the_same() {
+        let (mut flood, start) = (Flood::default(), Instant::now());
+        let viewer = agent(&"viewer".parse().expect("a label"));
+        let refused = |number: usize| {
+            let edge = format!("e{number}").parse().expect("a label");
+            Entry::new(viewer.clone(), "edge.delete").edge(&edge).refused("not-allowed")
+        };
+        let told =
+            (0..MAX_KNOWN + 1000).filter(|number| flood.refused(refused(*number), start).is_some()).count();
+        assert_eq!(told, MAX_KNOWN + 1);
+        let due = flood.due(start + WINDOW, false);
+        let [sum] = &due[..] else { panic!("{}", due.len()) };
+        assert_eq!((sum.record().count, &sum.record().edge), (Some(999), &None));
     }
 
     #[test]

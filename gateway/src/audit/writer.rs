@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::entry::Entry;
 use super::log::Log;
-use super::{ROUND_NOTES, Shared};
+use super::{NOTES, ROUND_NOTES, Shared};
 use crate::store::{StoreError, is_full};
 
 /// How often the thread looks without being asked: at sums that are due, and whether a failed disk works again.
@@ -105,8 +105,12 @@ impl Writer {
         }
     }
 
-    /// Adds the sums of what was counted, and how many records were dropped.
+    /// Adds the sums of what was counted, and how many records were dropped. While the disk takes nothing, both stay
+    /// where they are counted, for what waits here must not grow with the hours that takes.
     fn add_due(&mut self, all: bool) {
+        if self.notes.len() >= NOTES && !all {
+            return;
+        }
         let due = self.shared.flood().due(Instant::now(), all);
         self.notes.extend(due.into_iter().map(|entry| (entry, None)));
         let dropped = self.shared.take_dropped();
@@ -164,4 +168,44 @@ fn to_store_error(error: &io::Error) -> StoreError {
         return StoreError::Full;
     }
     StoreError::Failed { doing: "write the audit log", reason: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::audit::entry::stranger;
+    use crate::audit::flood::WINDOW;
+
+    #[test]
+    fn what_waits_for_a_disk_that_takes_nothing_does_not_grow_with_time() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (log, _) = Log::open(folder.path(), 1 << 20).expect("an empty folder");
+        let state = Mutex::new((log.view(), Ok(())));
+        let shared = Arc::new(Shared { flood: Mutex::default(), dropped: AtomicU64::new(0), state });
+        let (_jobs, queue) = channel();
+        let entry = || Entry::new(stranger(), "service.proxy");
+        let notes = (0..NOTES).map(|_| (entry(), None)).collect();
+        let mut writer = Writer {
+            log,
+            jobs: queue,
+            shared: Arc::clone(&shared),
+            promised: VecDeque::new(),
+            notes,
+            head_noted: Instant::now(),
+            failed: None,
+        };
+        let before = Instant::now().checked_sub(WINDOW).expect("the machine runs for a minute");
+        assert!(shared.flood().used(entry(), before).is_some());
+        shared.dropped.store(7, Relaxed);
+        writer.add_due(false);
+        assert_eq!(writer.notes.len(), NOTES);
+        writer.notes.clear();
+        writer.add_due(false);
+        assert_eq!(writer.notes.len(), 2, "the sum, and how many were dropped");
+        assert_eq!(writer.notes[1].0.record().count, Some(7));
+    }
 }
