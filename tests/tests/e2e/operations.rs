@@ -134,7 +134,7 @@ async fn a_full_disk_is_told_by_readyz_and_passes_when_there_is_room() {
     let reasons: Vec<_> = ill.parts.values().filter_map(|part| part.reason.as_deref()).collect();
     assert!(!reasons.is_empty() && reasons.iter().all(|reason| reason.contains("full")), "{ill:?}");
     assert!(ill.parts["http"].status == HealthStatus::Ok, "{ill:?}");
-    let ended = run(tidegate(&["healthcheck", "--api-addr", &gateway.api().to_string()])).await;
+    let ended = run(tidegate(&["healthcheck", "--ready", "--api-addr", &gateway.api().to_string()])).await;
     assert_ne!(ended.code, 0, "{ended:?}");
     // What is there is shown and used meanwhile.
     gateway.admin.get("/api/v1/edges/before").await.expect(200);

@@ -66,7 +66,8 @@ pub(super) fn shown(edge: &Edge) -> Text {
     let stranger = edge.stranger.as_ref().map(|stranger| {
         let host = stranger.hostname.as_deref().unwrap_or("an unnamed host");
         format!(
-            "an agent on {host} ({}) was refused at {}: the edge is bound to another edge ID; to let it in: tidegate edge              dissociate {}",
+            "an agent on {host} ({}) was refused at {}: the edge is bound to another edge ID; to let it in: tidegate edge \
+             dissociate {}",
             stranger.address, stranger.at, edge.name
         )
     });
