@@ -9,6 +9,7 @@ pub mod backup;
 pub mod client;
 pub mod connect;
 pub mod doctor;
+mod download;
 pub mod edge;
 pub mod events;
 pub mod exit;

@@ -3,24 +3,22 @@
 //! The rule: whether a log is intact can be found out without its gateway, which may be the one that nobody trusts any
 //! more: from its data folder, or from a file that was exported.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
 use http::Method;
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use shared::id::EdgeName;
 use shared::terminal::{Cell, Style, Text};
 use shared::wire::admin::{
     AuditActor, AuditActorKind, AuditHead, AuditOutcome, AuditPage, AuditRecord, AuditVerdict,
 };
 use shared::wire::{parse_rfc3339, rfc3339};
-use tokio::time::timeout;
 
 use super::access::{Access, How};
 use super::client::NOTHING;
+use super::download::write_to;
 use super::edge::percent_encode;
 use super::exit::{CliError, complain};
 use super::output::print;
@@ -31,8 +29,6 @@ use crate::data_dir::SecretFile;
 const PATH: &str = "/api/v1/audit";
 /// Most records of a page, as the gateway has it.
 const PAGE: usize = 1000;
-/// Longest wait for the next piece of an export: the gateway reads its disk, which may stall for a while.
-const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// Stands for standard output.
 const STDOUT: &str = "-";
 
@@ -197,35 +193,15 @@ impl Export {
                 let hint = "the log as it is does not belong on a terminal; name a file, or use `tidegate audit list`";
                 return Err(CliError::Failed(hint.to_owned()));
             }
-            return take(body, &mut io::stdout().lock(), "standard output").await.map(drop);
+            return write_to(&mut io::stdout().lock(), "standard output", body, "export").await.map(drop);
         }
         let shown = self.file.display().to_string();
         let failed = |error| CliError::failed(format!("can't write {shown}"), error);
         let mut file = SecretFile::create(&self.file).map_err(failed)?;
-        let size = take(body, &mut file, &shown).await?;
+        let size = write_to(&mut file, &shown, body, "export").await?;
         file.commit().map_err(failed)?;
         complain(&format!("exported {} to {shown}", bytes(size)));
         Ok(())
-    }
-}
-
-async fn take(mut body: Incoming, to: &mut impl Write, shown: &str) -> Result<u64, CliError> {
-    let broke_off =
-        |reason: String| CliError::Unreachable(format!("the gateway broke off the export: {reason}"));
-    let mut size = 0;
-    loop {
-        let frame = timeout(STALL_TIMEOUT, body.frame()).await;
-        match frame.map_err(|_| broke_off(format!("nothing came for {} s", STALL_TIMEOUT.as_secs())))? {
-            Some(Ok(frame)) => {
-                if let Some(bytes) = frame.data_ref() {
-                    let written = to.write_all(bytes);
-                    written.map_err(|error| CliError::failed(format!("can't write to {shown}"), error))?;
-                    size += bytes.len() as u64;
-                }
-            }
-            Some(Err(error)) => return Err(broke_off(error.to_string())),
-            None => return Ok(size),
-        }
     }
 }
 

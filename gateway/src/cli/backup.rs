@@ -2,17 +2,14 @@
 //!
 //! The rule: a backup stands at its place only when it is whole and checked, and it is as secret as the gateway's keys.
 
-use std::io::Write as _;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
-use http_body_util::BodyExt as _;
 use serde_json::json;
 use shared::terminal::Text;
-use tokio::time::timeout;
 
 use super::access::How;
+use super::download::write_to;
 use super::exit::{CliError, complain};
 use super::output::{Format, print};
 use crate::backup::{Summary, restore, verify};
@@ -20,8 +17,6 @@ use crate::config::DEFAULT_DATA_DIR;
 use crate::data_dir::SecretFile;
 
 const PATH: &str = "/api/v1/backup";
-/// Longest wait for the next piece of a backup: the gateway reads its store, and its disk may stall for a while.
-const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// `tidegate backup`.
 #[derive(Args, Debug)]
@@ -48,27 +43,15 @@ pub struct RestoreArgs {
 impl BackupArgs {
     /// Downloads it, checks it, and puts it in place.
     pub async fn run(self) -> Result<(), CliError> {
-        let mut body = self.how.access.client()?.download(PATH).await?;
-        let failed = |error| CliError::failed(format!("can't write {}", self.file.display()), error);
+        let body = self.how.access.client()?.download(PATH).await?;
+        let shown = self.file.display().to_string();
+        let failed = |error| CliError::failed(format!("can't write {shown}"), error);
         let mut file = SecretFile::create(&self.file).map_err(failed)?;
-        let broke_off =
-            |reason: String| CliError::Unreachable(format!("the gateway broke off the backup: {reason}"));
-        loop {
-            let frame = timeout(STALL_TIMEOUT, body.frame()).await;
-            match frame.map_err(|_| broke_off(format!("nothing came for {} s", STALL_TIMEOUT.as_secs())))? {
-                Some(Ok(frame)) => {
-                    if let Some(bytes) = frame.data_ref() {
-                        file.write_all(bytes).map_err(failed)?;
-                    }
-                }
-                Some(Err(error)) => return Err(broke_off(error.to_string())),
-                None => break,
-            }
-        }
+        write_to(&mut file, &shown, body, "backup").await?;
         let summary =
             verify(file.beside()).map_err(|error| CliError::failed("the backup is no good", error))?;
         file.commit().map_err(failed)?;
-        let said = format!("backed up {} to {}; keep it secret", contents(summary), self.file.display());
+        let said = format!("backed up {} to {shown}; keep it secret", contents(summary));
         finish(self.how.output, summary, &said)
     }
 }
