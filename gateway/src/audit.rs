@@ -187,6 +187,26 @@ impl Audit {
         self.inner.shared.state().0.clone()
     }
 
+    /// Reads what is durable now. Blocks. `read` opens what it needs before anything else: what is dropped from then on can
+    /// still be read to its end. Where a segment was dropped just before, it is asked again with what is left.
+    pub fn read<T>(&self, mut read: impl FnMut(&View) -> io::Result<T>) -> io::Result<T> {
+        let mut view = self.view();
+        loop {
+            match read(&view) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let oldest = |view: &View| view.segments.first().map(|segment| segment.number);
+                    let fresh = self.view();
+                    // A file that is missing although it was not dropped is what the reader has to hear of.
+                    if oldest(&fresh) == oldest(&view) {
+                        return Err(error);
+                    }
+                    view = fresh;
+                }
+                result => return result,
+            }
+        }
+    }
+
     /// The last record that is durable.
     pub fn head(&self) -> AuditHead {
         self.inner.shared.state().0.head

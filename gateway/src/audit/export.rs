@@ -5,6 +5,7 @@ use std::io::{self, BufReader};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::Audit;
 use super::files::View;
 use super::line;
 use super::log::next_line;
@@ -14,8 +15,8 @@ const CHUNK: usize = 64 * 1024;
 
 /// Gives the records behind `after` in chunks, until all are given or the reader is gone. Blocks, as long as the reader
 /// takes.
-pub fn export(view: &View, after: u64, chunks: &mpsc::Sender<io::Result<Bytes>>) {
-    if let Err(error) = give(view, after, chunks) {
+pub fn export(audit: &Audit, after: u64, chunks: &mpsc::Sender<io::Result<Bytes>>) {
+    if let Err(error) = audit.read(|view| give(view, after, chunks)) {
         // A reader that went away needs no error.
         let _ = chunks.blocking_send(Err(error));
     }

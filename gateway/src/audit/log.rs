@@ -53,6 +53,8 @@ pub struct Log {
     head: AuditHead,
     /// Of `head.json`.
     noted: AuditHead,
+    /// Numbers of segments that were dropped and whose files are still there.
+    dropped: Vec<u32>,
 }
 
 /// What happened to the log while nobody watched, to be its next records.
@@ -91,7 +93,8 @@ impl Log {
         };
         let allocated = segments.back().map_or(0, |last| last.bytes);
         let dir = dir.to_owned();
-        Ok((Self { dir, max_bytes, segments, file, allocated, anchor, head, noted }, found))
+        let dropped = Vec::new();
+        Ok((Self { dir, max_bytes, segments, file, allocated, anchor, head, noted, dropped }, found))
     }
 
     /// As [`Log::open`], for a data folder: where it has no log yet and was restored from a backup, the log goes on from
@@ -168,6 +171,19 @@ impl Log {
         Ok(())
     }
 
+    /// Removes the files of dropped segments: once readers were shown a view without them, so that one who finds a file
+    /// missing need only look again.
+    pub fn forget(&mut self) -> io::Result<()> {
+        while let Some(number) = self.dropped.last() {
+            match fs::remove_file(files::path(&self.dir, *number)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+            self.dropped.pop();
+        }
+        Ok(())
+    }
+
     /// What readers may look at.
     pub fn view(&self) -> View {
         let segments = self.segments.iter().copied().collect();
@@ -202,7 +218,7 @@ impl Log {
                 files::write_anchor(&self.dir, anchor)?;
                 self.anchor = anchor;
             }
-            fs::remove_file(files::path(&self.dir, oldest.number))?;
+            self.dropped.push(oldest.number);
             self.segments.pop_front();
         }
         Ok(())
@@ -236,9 +252,9 @@ fn before(dir: &Path, segment: Segment) -> io::Result<Option<AuditHead>> {
 
 /// Finishes the dropping of segments whose records the anchor has already.
 fn drop_forgotten(dir: &Path, segments: &mut VecDeque<Segment>, anchor: AuditHead) -> io::Result<()> {
-    while segments.len() > 1 && segments[1].first == anchor.seq + 1 && segments[0].first <= anchor.seq {
-        let Some(oldest) = segments.pop_front() else { return Ok(()) };
-        fs::remove_file(files::path(dir, oldest.number))?;
+    let first = segments.iter().position(|segment| segment.first == anchor.seq + 1);
+    for forgotten in segments.drain(..first.unwrap_or(0)) {
+        fs::remove_file(files::path(dir, forgotten.number))?;
     }
     Ok(())
 }

@@ -137,6 +137,9 @@ impl Writer {
         self.failed = health.is_err().then(Instant::now);
         // Whoever hears of the record may look for it at once.
         self.shared.publish(self.log.view(), health.clone());
+        if let Err(error) = self.log.forget() {
+            tracing::warn!(%error, "can't remove what was dropped of the audit log; trying again");
+        }
         self.answer(&written, notes);
         if health.is_ok() && self.head_noted.elapsed() >= NOTE_HEAD_EVERY {
             self.head_noted = Instant::now();

@@ -103,11 +103,11 @@ pub(super) async fn download(
     Query(query): Query<ExportQuery>,
 ) -> Result<Response> {
     let place = place()?;
-    let view = state.audit.view();
+    let audit = state.audit.clone();
     let (chunks, mut taken) = mpsc::channel(CHUNKS_AHEAD);
     spawn_blocking(move || {
         let _place = place;
-        export(&view, query.after.unwrap_or(0), &chunks);
+        export(&audit, query.after.unwrap_or(0), &chunks);
     });
     let headers = [
         (CONTENT_TYPE, "application/jsonl"),
@@ -125,10 +125,10 @@ pub(super) async fn verify(State(state): State<Arc<ApiState>>) -> Result<Json<Au
 /// Goes through the whole log.
 pub(in crate::http) async fn check(state: &ApiState) -> Result<AuditVerdict> {
     let place = place()?;
-    let view = state.audit.view();
+    let audit = state.audit.clone();
     let verdict = spawn_blocking(move || {
         let _place = place;
-        verify_view(&view, &[])
+        audit.read(|view| verify_view(view, &[]))
     });
     verdict.await.map_err(Problem::internal)?.map_err(Problem::internal)
 }
