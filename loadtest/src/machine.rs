@@ -14,7 +14,7 @@ pub struct Circumstances {
     pub cpu: String,
     /// Cores that the harness may use, which it shares with all that it measures.
     pub cores: usize,
-    /// Kernel.
+    /// Kernel, and how its TCP controls congestion: over a path that loses packets, that decides.
     pub kernel: String,
     /// Processes that wanted a core when the run began: the load average of the last minute. Well above 0 on an idle
     /// machine means that others worked there too.
@@ -36,7 +36,12 @@ impl Circumstances {
         Self {
             cpu: cpu_model(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default()),
             cores: std::thread::available_parallelism().map_or(1, Into::into),
-            kernel: format!("{} {}", uname.sysname().to_string_lossy(), uname.release().to_string_lossy()),
+            kernel: format!(
+                "{} {}, TCP {}",
+                uname.sysname().to_string_lossy(),
+                uname.release().to_string_lossy(),
+                congestion_control()
+            ),
             load: fs::read_to_string("/proc/loadavg")
                 .ok()
                 .and_then(|text| Some(text.split_once(' ')?.0.to_owned()))
@@ -51,6 +56,11 @@ impl Circumstances {
 
 fn unknown() -> String {
     "unknown".to_owned()
+}
+
+fn congestion_control() -> String {
+    let file = fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control");
+    file.map_or_else(|_| unknown(), |name| name.trim().to_owned())
 }
 
 fn cpu_model(cpuinfo: &str) -> String {

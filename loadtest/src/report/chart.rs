@@ -8,7 +8,7 @@ const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 280.0;
 /// Room for the labels around the drawing.
 const LEFT: f64 = 70.0;
-const RIGHT: f64 = 14.0;
+const RIGHT: f64 = 26.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 30.0;
 /// Height of a bar's row, and where bars begin.
@@ -258,7 +258,7 @@ mod tests {
             .expect("there are points")
             .into_string();
         // From the bottom left to the top right, with a twentieth of room above.
-        assert!(chart.contains(r#"points="70.0,250.0 626.0,21.4""#), "{chart}");
+        assert!(chart.contains(r#"points="70.0,250.0 614.0,21.4""#), "{chart}");
         assert!(chart.contains("times &lt;of&gt; answers"), "{chart}");
     }
 
@@ -266,7 +266,7 @@ mod tests {
     fn a_scale_of_powers_of_ten_leaves_out_what_is_not_above_zero() {
         let chart = lines(Scale::Log, &[(0.0, 0.0), (5.0, 10.0), (10.0, 1000.0)]);
         let chart = chart.draw().expect("there are points").into_string();
-        assert!(chart.contains(r#"points="348.0,250.0 626.0,10.0""#), "{chart}");
+        assert!(chart.contains(r#"points="342.0,250.0 614.0,10.0""#), "{chart}");
         assert!(lines(Scale::Log, &[(0.0, 0.0)]).draw().is_none());
         assert!(lines(Scale::Linear, &[(0.0, f64::NAN)]).draw().is_none());
     }

@@ -32,6 +32,7 @@ mod page;
 mod people;
 mod postgres;
 mod proxy;
+mod report_page;
 mod restarts;
 mod secrets;
 mod settings;
