@@ -8,12 +8,12 @@
 //! | --- | --- |
 //! | the stream has its tunnel to itself | at least [`LONE`], which no round trip on a local network can empty |
 //! | other streams carry messages too | down to [`SHARED`], since all of it lies in front of their messages |
-//! | the path has delay | twice what arrives during its shortest round trip, at most [`Terms::most`] |
+//! | the path has delay | several times what arrives during its shortest round trip, at most [`Terms::most`] |
 //! | the local end takes nothing | what it is, and no more credit until something is written out |
 //!
 //! How the delay is measured: the first message that a grant pays for can't arrive sooner than a round trip after the
-//! grant. Where it arrives just then, the window was all that held the peer back, and twice what arrived is more than
-//! what there is; where it arrives later, a queue or the peer's own pace was, and the window shrinks by itself.
+//! grant. Where it arrives just then, the window was all that held the peer back, and a multiple of what arrived is more
+//! than what there is; where it arrives much later, a queue or the peer's own pace was, and the window shrinks by itself.
 //!
 //! Rules: the peer can never send what it holds no credit for, whatever it claims. The window falls by a quarter at a
 //! time, so that one hiccup costs little. When all that came is written out, the peer holds at least three quarters of
@@ -30,6 +30,13 @@ pub const SHARED: u32 = 16;
 
 /// Largest window: 16 MiB, which is 160 MiB/s at a round trip of 100 ms.
 pub const MOST: u32 = 512;
+
+/// Round trips that a window lasts for, in company: one, and as much again to find out whether there is more to get.
+const ROUND_TRIPS_SHARED: f64 = 2.0;
+
+/// The same for a stream that is alone, where nobody waits behind it. A packet that is lost holds up what comes after it
+/// for a round trip or two, and with 1 % of loss there is always one: two round trips left such a path half empty.
+const ROUND_TRIPS_LONE: f64 = 5.0;
 
 /// How long a stream remembers that others carried messages. Longer than between the requests of somebody who works.
 const CROWD_MEMORY: Duration = Duration::from_secs(1);
@@ -121,12 +128,12 @@ impl Granting {
 
     /// The window that would be right, for a path of this round trip.
     pub fn wanted(&self, round_trip: Option<Duration>, crowded: bool) -> u32 {
-        let least = if crowded { SHARED } else { LONE };
+        let (least, lasting) = if crowded { (SHARED, ROUND_TRIPS_SHARED) } else { (LONE, ROUND_TRIPS_LONE) };
         let needed = self.measured.zip(round_trip).map_or(0, |(measured, round_trip)| {
             let arrived = f64::from(measured.messages);
             let round_trips = measured.took.as_secs_f64() / round_trip.as_secs_f64();
             // Beyond what a u32 holds the conversion saturates; not a number is 0.
-            (2.0 * arrived / round_trips) as u32
+            (lasting * arrived / round_trips) as u32
         });
         let gently = self.window - self.window / 4;
         needed.max(least).max(gently).clamp(self.terms.initial, self.terms.most)
