@@ -14,7 +14,7 @@ pub fn budget() -> u64 {
     let limits = control_groups(Path::new("/sys/fs/cgroup"), &read("/proc/self/cgroup"));
     let least = limits.into_iter().chain(total(&read("/proc/meminfo"))).min();
     // Whole MiB, as it is given and shown.
-    least.unwrap_or(UNKNOWN) / PART.1 * PART.0 >> 20 << 20
+    (least.unwrap_or(UNKNOWN) / PART.1 * PART.0) >> 20 << 20
 }
 
 /// The limits of the process's control group and of those around it, version 2; of version 1 the one that a container
