@@ -4,13 +4,14 @@
 //! | --- | --- |
 //! | [`options`], [`limits`] | the command line, and whether this machine can hold what it asks for |
 //! | [`plan`] PURE | who is due when: offsets, wakes, vanishings, source addresses |
-//! | [`result`], [`tally`] | what a run measured: the data of its report, and the counts that it is made of |
+//! | [`result`] | what a run measured: the data of its report |
+//! | [`tally`], [`counts`], [`times`], [`window`] | the counts that it is made of, while they grow |
 //! | [`target`] | the gateway or the floor server, and the agents' enrolment there |
 //! | [`agent`], [`connection`], [`tunnel`] | one agent: its life, its check-ins, its SSH tunnel |
 //! | [`cast`], [`worker`] | all agents of a process, and processes of their own where one has too few files |
 //! | [`operator`], [`wake`], [`tunnels`] | the other side: flags, streams, traffic |
 //! | [`sample`], [`wire`] | processes and connections, seen from outside |
-//! | [`run`] | who does what in which order |
+//! | [`run`], [`stage`], [`others`] | who does what in which order |
 //!
 //! The rule: latency counts from the scheduled time of a question, so a gateway that is slow can't slow its clients, and
 //! nothing that was scheduled is missing from the counts.
@@ -30,18 +31,23 @@ use target::Server;
 pub mod agent;
 pub mod cast;
 pub mod connection;
+pub mod counts;
 pub mod limits;
 pub mod operator;
 pub mod options;
+pub mod others;
 pub mod plan;
 pub mod result;
 pub mod run;
 pub mod sample;
+pub mod stage;
 pub mod tally;
 pub mod target;
+pub mod times;
 pub mod tunnel;
 pub mod tunnels;
 pub mod wake;
+pub mod window;
 pub mod wire;
 pub mod worker;
 

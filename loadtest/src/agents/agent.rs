@@ -4,7 +4,6 @@
 //! where a real one backs off. Like a real one it asks once more on a new connection when the kept one turns out to be
 //! closed, says hello with the first question of a connection, and asks again at once after an answer that was held.
 
-use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +12,10 @@ use hyper::StatusCode;
 use hyper::body::Bytes;
 use shared::line::{self, Caller};
 use shared::wire::check_in::{
-    Answer, CheckIn, Hello, Identity, Need, Offer, PROTOCOL_VERSION, Service, ServiceKind, TunnelState,
+    Answer, CheckIn, FailedOffer, Hello, Identity, Need, Offer, PROTOCOL_VERSION, Service, ServiceKind,
+    TunnelState,
 };
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -82,8 +83,10 @@ pub struct Agent {
     turns: u32,
     /// Which start of the gateway answered it last.
     generation: u32,
-    /// Fails when its tunnel has ended.
-    tunnel: Option<oneshot::Receiver<Infallible>>,
+    /// Says what became of the offer when no tunnel came of it, and fails when its tunnel has ended.
+    tunnel: Option<oneshot::Receiver<FailedOffer>>,
+    /// What to tell the gateway of an offer.
+    failed: Option<FailedOffer>,
 }
 
 /// What an answer means for an agent.
@@ -107,6 +110,7 @@ impl Agent {
             turns: 0,
             generation: 0,
             tunnel: None,
+            failed: None,
         }
     }
 
@@ -131,7 +135,10 @@ impl Agent {
                     continue;
                 }
                 // Where questions are held, the next one can be from now on.
-                () = ended(&mut self.tunnel), if common.endpoint.holds() => due = common.now(),
+                failed = ended(&mut self.tunnel), if common.endpoint.holds() => {
+                    self.failed = failed;
+                    due = common.now();
+                }
                 () = sleep_until(common.epoch + due) => {}
             }
             let question = if common.endpoint.holds() {
@@ -220,6 +227,11 @@ impl Agent {
 
     /// One question, on a new connection if the kept one is closed or turns out to be.
     async fn check_in(&mut self, reconnected: impl Fn()) -> Result<Heard, FailureKind> {
+        match self.tunnel.as_mut().map(oneshot::Receiver::try_recv) {
+            Some(Ok(failed)) => (self.tunnel, self.failed) = (None, Some(failed)),
+            Some(Err(TryRecvError::Closed)) => self.tunnel = None,
+            Some(Err(TryRecvError::Empty)) | None => {}
+        }
         let kept = self.connection.take().filter(|(kept, _)| !kept.is_closed());
         if let Some((mut kept, gauge)) = kept {
             match self.ask(&mut kept).await {
@@ -238,16 +250,23 @@ impl Agent {
 
     async fn ask(&self, connection: &mut Connection) -> Result<line::Answer, FailureKind> {
         // As a real agent, it wants its answer now where it says hello, and while it has a tunnel.
-        let patient = self.tunnel.is_none() && !self.hello_wanted;
+        let patient = self.tunnel.is_none() && self.failed.is_none() && !self.hello_wanted;
         connection.ask(&self.common.endpoint, &self.caller, patient, self.report()).await
     }
 
-    /// The hello, where one is due.
+    /// The hello, where one is due, and what became of an offer.
     fn report(&self) -> Option<Bytes> {
-        if !self.hello_wanted {
+        let check_in =
+            CheckIn { hello: self.hello_wanted.then(|| self.hello()), failed: self.failed.clone() };
+        if check_in == CheckIn::default() {
             return None;
         }
-        let hello = Hello {
+        let json = serde_json::to_vec(&check_in);
+        Some(json.expect("strings, numbers and lists have no failing serializer").into())
+    }
+
+    fn hello(&self) -> Hello {
+        Hello {
             agent: env!("CARGO_PKG_VERSION").to_owned(),
             protocol: PROTOCOL_VERSION,
             hostname: format!("host-{:05}", self.number),
@@ -257,10 +276,7 @@ impl Agent {
                 target: "the load harness".to_owned(),
             }],
             tunnel: TunnelState::Closed,
-        };
-        let check_in = CheckIn { hello: Some(hello), failed: None };
-        let json = serde_json::to_vec(&check_in);
-        Some(json.expect("strings, numbers and lists have no failing serializer").into())
+        }
     }
 
     /// Understands the answer, and keeps the connection.
@@ -271,6 +287,7 @@ impl Agent {
         reply: &line::Answer,
     ) -> Result<Heard, FailureKind> {
         let answer = understood(reply)?;
+        self.failed = None;
         self.hello_wanted = answer.as_ref().is_some_and(|answer| answer.hello_wanted);
         if self.common.reconnect_each {
             self.common.ledger.close(connection.local);
@@ -287,12 +304,13 @@ impl Agent {
         let common = Arc::clone(&self.common);
         let (edge_id, source) = (self.identity.authorization.edge_id, common.source(self.number));
         tokio::spawn(async move {
-            let _alive = alive;
             let begun = common.now();
             let tunnel = match Tunnel::open(&common.ground, &offer, &edge_id, source).await {
                 Ok(tunnel) => tunnel,
                 Err(kind) => {
                     *common.tally.counts().tunnel_failures.entry(kind).or_default() += 1;
+                    // Its agent may be gone.
+                    let _ = alive.send(FailedOffer { offer: offer.id, reason: kind.name().to_owned() });
                     return;
                 }
             };
@@ -300,7 +318,7 @@ impl Agent {
             common.tally.counts().tunnel_openings.record(took);
             let open = common.tally.tunnel();
             tunnel.live(&common.over).await;
-            drop(open);
+            drop((open, alive));
             if common.keep_tunnels && !common.over.is_cancelled() {
                 common.tally.counts().tunnels_lost += 1;
             }
@@ -328,11 +346,12 @@ impl Agent {
     }
 }
 
-/// Waits until a tunnel that there is has ended; for ever where there is none.
-async fn ended(tunnel: &mut Option<oneshot::Receiver<Infallible>>) {
+/// Waits until a tunnel that there is has ended, or did not come to be; for ever where there is none.
+async fn ended(tunnel: &mut Option<oneshot::Receiver<FailedOffer>>) -> Option<FailedOffer> {
     let Some(ended) = tunnel else { return std::future::pending().await };
-    let Err(_) = ended.await;
+    let failed = ended.await.ok();
     *tunnel = None;
+    failed
 }
 
 /// The body of a 200, nothing of a 204, and what went wrong of all else.

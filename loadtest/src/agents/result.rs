@@ -338,7 +338,7 @@ pub struct Tunnels {
     pub opened: u64,
     /// How many did not.
     pub failed: u64,
-    /// Why.
+    /// Attempts that failed, by kind; one that failed first may be open at last.
     #[serde(default)]
     pub failures: Failures,
     /// Tunnels that were lost while they should have been open.

@@ -13,7 +13,7 @@ use super::agent::Common;
 use super::operator::Operator;
 use super::result::{FailureKind, Failures, Traffic, Tunnels};
 use super::sample::Watched;
-use super::tally::Times;
+use super::times::Times;
 use crate::statistics::slope;
 
 /// Flags that are raised at a time: enough to keep the gateway busy, few enough to be answered at once.

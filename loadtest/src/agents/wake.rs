@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::operator::Operator;
 use super::result::{FailureKind, Failures, Wake};
-use super::tally::Times;
+use super::times::Times;
 
 /// What a wake may take beyond two intervals, as the gateway lets an operator wait.
 const PATIENCE: Duration = Duration::from_secs(15);
