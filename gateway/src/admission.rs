@@ -39,8 +39,10 @@ const SSH: Limits = Limits {
     of_source: Crowd { begin: 16, rate: 30, full: 64 },
 };
 
-/// Port 9000 before login: check-ins are through in three round trips, and a browser opens six connections at a time.
-const HTTP_OF_SOURCE: Crowd = Crowd { begin: 32, rate: 30, full: 128 };
+/// Port 9000 before login: check-ins are through in three round trips, and a browser opens six connections at a time. But
+/// after a restart nobody is known, and the agents of a company behind one address all come back: a thousand within an
+/// interval are a hundred at a time on a slow line.
+const HTTP_OF_SOURCE: Crowd = Crowd { begin: 128, rate: 30, full: 384 };
 /// A quarter of all connections, so that a flood of strangers leaves the rest to agents.
 const HTTP_SHARE: usize = 4;
 /// No more than this, however many connections there may be.

@@ -207,6 +207,8 @@ async fn created_edge_comes_with_commands_ready_to_copy() {
 #[tokio::test]
 async fn admin_api_needs_its_token() {
     let gateway = Gateway::start().await;
+    // Whence somebody came with a good token, wrong ones are told so each time.
+    gateway.admin.get("/api/v1/edges").await.expect(200);
     let anonymous = gateway.admin.http.anonymous();
     for path in
         ["/api/v1/edges", "/api/v1/settings", "/api/v1/tokens", "/api/v1/edges/shop/services/web/proxy/"]

