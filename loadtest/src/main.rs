@@ -129,7 +129,7 @@ async fn run(measurement: Measurement) -> Result<Outcome> {
         }
         Measurement::Path { bytes, path, run } => {
             let earlier = run.outputs.earlier()?;
-            let place = Place::Path(netpath::Path::lay(path.weather(), run.seed)?);
+            let place = Place::Path(fixtures::netpath::Path::lay(path.weather(), run.seed)?);
             let started = start(&run, place, &Way::OVER_A_PATH).await?;
             let each = format!("{} over {path}", size(bytes));
             let report = bulk(&run, &started, &Bulk::OVER_A_PATH, bytes, &each).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Parser, Subcommand};
-use netpath::{Loss, Weather};
+use fixtures::netpath::{Loss, Weather};
 
 use crate::agents;
 use crate::bench::Peers;

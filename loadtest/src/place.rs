@@ -14,7 +14,7 @@ pub enum Place {
     /// On the loopback interface.
     Loopback,
     /// On both sides of this.
-    Path(netpath::Path),
+    Path(fixtures::netpath::Path),
 }
 
 impl Place {
