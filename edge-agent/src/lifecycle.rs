@@ -96,7 +96,7 @@ pub struct Lifecycle {
     interval: Duration,
     check_ins: CheckIns,
     patience: Patience,
-    /// Questions in a row that followed an answer within [`PAUSE`] of the one before.
+    /// Questions in a row that followed an answer within [`check_ins`]'s `PAUSE` of the one before.
     hasty: u32,
     /// Check-ins in a row that met trouble.
     troubles: u32,

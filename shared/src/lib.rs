@@ -13,7 +13,7 @@
 //! | `schema` | what JSON schemas say beyond the types of [`wire`]; compiled for the gateway only |
 //! | [`tunnel`] | what runs inside the SSH connection: control messages, streams with credit, the socket below |
 //! | [`host_port`], [`dial`], [`tls`] | reaching a gateway: addresses, CONNECT proxies, pins |
-//! | [`line`] | the kept HTTP connection on which an agent checks in, and the requests on it |
+//! | [`line`](mod@line) | the kept HTTP connection on which an agent checks in, and the requests on it |
 //! | [`probe`] | what a gateway shows before anybody trusts it |
 //! | [`log`], [`toml_file`] | what every binary does the same way: logging, its configuration file |
 //! | [`terminal`], [`report`] | what people read of commands: text that is safe to show, what `doctor` found |

@@ -1,6 +1,6 @@
 //! What agents ask: the check-in, and their snapshots.
 //!
-//! [`line`] answers what needs no asking, and holds what may wait; [`prefer`] reads whether it may.
+//! [`line`](mod@line) answers what needs no asking, and holds what may wait; [`prefer`] reads whether it may.
 //!
 //! Here a request becomes an [`Identity`] and a [`CheckIn`], both bounded; what the answer is, the registry decides. The
 //! rule: until the registry knows the key, the sender is a stranger, and costs no more than one small body.
