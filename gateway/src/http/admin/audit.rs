@@ -8,7 +8,8 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use futures_util::stream::poll_fn;
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, poll_fn};
 use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -97,7 +98,8 @@ pub(in crate::http) async fn read(state: &ApiState, asked: Asked) -> Result<Audi
     read.map_err(Problem::internal)?.map_err(Problem::internal)
 }
 
-/// `GET /audit/export`. Where it breaks off, the connection does too, so that a client does not take a part for the whole.
+/// `GET /audit/export`: the log as it was when it was asked for, without the record of that. Where it breaks off, the
+/// connection does too, so that a client does not take a part for the whole.
 pub(super) async fn download(
     State(state): State<Arc<ApiState>>,
     Query(query): Query<ExportQuery>,
@@ -109,12 +111,15 @@ pub(super) async fn download(
         let _place = place;
         export(&audit, query.after.unwrap_or(0), &chunks);
     });
+    // Where the log ends for this export is known with its first chunk; the export is recorded once this has answered.
+    let first = taken.recv().await.transpose().map_err(Problem::internal)?;
+    let rest = poll_fn(move |context| taken.poll_recv(context));
     let headers = [
         (CONTENT_TYPE, "application/jsonl"),
         (CONTENT_DISPOSITION, "attachment; filename=\"tidegate-audit.jsonl\""),
         (CACHE_CONTROL, "no-store"),
     ];
-    Ok((headers, Body::from_stream(poll_fn(move |context| taken.poll_recv(context)))).into_response())
+    Ok((headers, Body::from_stream(stream::iter(first.map(Ok)).chain(rest))).into_response())
 }
 
 /// `GET /audit/verify`.
