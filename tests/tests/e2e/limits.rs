@@ -28,6 +28,8 @@ use tokio::time::{Instant, timeout};
 const GUESSES: usize = 3;
 /// A connection is closed at once if it is closed within this time: far less than any grace.
 const AT_ONCE: Duration = Duration::from_secs(5);
+/// Five of an operator's waits for a tunnel: by then an agent has had a place, however the dice fall.
+const THROUGH_A_CROWD: Duration = Duration::from_secs(60);
 const GUESS: &str = "GET /api/v1/edges HTTP/1.1\r\nauthorization: Bearer tga_guess\r\n";
 
 /// The value of a metric.
@@ -91,7 +93,9 @@ async fn a_flood_from_an_agents_own_address_does_not_keep_its_tunnel_shut() {
     let crowd = Stranger::at(1).press(site.gateway.ssh(), b"SSH-2.0-slow\r\n", 320);
     wait_metric(&site.gateway, "tidegate_ssh_admissions_total{verdict=\"source-crowded\"}", 10).await;
     for _ in 0..3 {
-        assert_eq!(site.get("web", "/hello").await.expect(200).text(), "hello");
+        // Which of them gets a place is chance, the agent's tries among them: the crowd may cost it time, and no more.
+        let served = async || (site.get("web", "/hello").await.status == 200).then_some(());
+        until(THROUGH_A_CROWD, "the agent gets through", served).await;
         site.gateway.admin.lower("shop").await;
     }
     assert_eq!(metric(&site.gateway, "tidegate_penalised_sources").await, 0, "agents come from there");
