@@ -141,6 +141,11 @@ impl SshKeys {
         keys
     }
 
+    /// Whether a key lets this operator in by SSH: one of their own, or one that is nobody's for whoever has no user either.
+    pub fn lets_in(&self, operator: &Operator) -> bool {
+        self.ledger.read(|book| book.ssh_keys().any(|key| key.record.owner == operator.user))
+    }
+
     /// Removes a key that `by` may see: durable, and no login with it succeeds, before this returns.
     pub async fn remove(&self, by: &Operator, id: Uuid) -> Result<(), SshKeyError> {
         let turn = self.ledger.turn().await;

@@ -21,6 +21,7 @@ use shared::id::EdgeName;
 use shared::wire::admin::{Edge, TunnelState};
 use tokio::time::Instant;
 
+use self::services::WaysIn;
 use super::form::{Form, Nothing};
 use super::frame::{Visit, redirect, redirect_with};
 use super::live::{self, Fragment, View};
@@ -60,6 +61,7 @@ fn path_of(edge: &EdgeName) -> String {
 /// `GET /edges/{edge}`.
 pub async fn show(
     State(state): State<Arc<ApiState>>,
+    operator: Operator,
     visit: Visit,
     arrival: Arrival,
     peer: Peer,
@@ -83,13 +85,14 @@ pub async fn show(
     let live = format!("/live/edges/{name}{}", if holds { "?hold=yes" } else { "" });
     let url = state.public.api_url(peer, &arrival);
     let ssh = state.public.ssh(&arrival);
+    let ways = WaysIn { url: &url, ssh: &ssh, uses, has_key: state.access.ssh_keys().lets_in(&operator) };
     Ok(visit.page(name.as_str()).crumb("Edges", "/").live(live).show(html! {
         header .head {
             h1 { (name) }
             @if visit.may(Needs::Edge(Role::Admin)) { a .button href={ (path_of(&name)) "/settings" } { "Settings" } }
         }
         (state_card(&edge, uses, holds))
-        (services::show(&edge, &url, &ssh, uses))
+        (services::show(&edge, &ways))
         (report::show(&edge, snapshot.as_ref(), uses))
         (past::show(&history))
     }))

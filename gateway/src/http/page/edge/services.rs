@@ -7,8 +7,20 @@ use shared::wire::check_in::{Service, ServiceKind};
 
 use crate::http::page::parts::{copyable, text};
 
+/// How somebody reaches services.
+pub struct WaysIn<'a> {
+    /// The gateway's address for browsers and our own program.
+    pub url: &'a str,
+    /// The same for SSH, as `host:port`.
+    pub ssh: &'a str,
+    /// Whether they may use services at all.
+    pub uses: bool,
+    /// Whether the gateway knows an SSH key of theirs.
+    pub has_key: bool,
+}
+
 /// All services, with what there is to do with each.
-pub fn show(edge: &Edge, url: &str, ssh: &str, uses: bool) -> Markup {
+pub fn show(edge: &Edge, ways: &WaysIn<'_>) -> Markup {
     let announced = announced(edge);
     let stock = edge.stock_client.iter().flat_map(|client| &client.services);
     html! {
@@ -17,9 +29,12 @@ pub fn show(edge: &Edge, url: &str, ssh: &str, uses: bool) -> Markup {
             @if announced.is_empty() && edge.stock_client.is_none() {
                 p .muted { "No agent has said what it exposes. Give it " code { "--expose NAME=TARGET" } "." }
             }
-            @for service in &announced { (one(edge, service, url, ssh, uses)) }
-            @for name in stock { (commands(edge, name, ServiceKind::Tcp, url, ssh)) }
-            @if uses && announced.iter().any(|service| service.kind == ServiceKind::Unix) {
+            @if ways.uses && !ways.has_key {
+                p .muted { "For commands with " code { "ssh" } ", " a href="/account" { "add your SSH key" } " first." }
+            }
+            @for service in &announced { (one(edge, service, ways)) }
+            @for name in stock { (commands(edge, name, ServiceKind::Tcp, ways)) }
+            @if ways.uses && announced.iter().any(|service| service.kind == ServiceKind::Unix) {
                 p { a .button href={ "/edges/" (edge.name) "/containers" } { "Docker containers" } }
             }
         }
@@ -34,24 +49,25 @@ fn announced(edge: &Edge) -> Vec<&Service> {
     all
 }
 
-fn one(edge: &Edge, service: &Service, url: &str, ssh: &str, uses: bool) -> Markup {
+fn one(edge: &Edge, service: &Service, ways: &WaysIn<'_>) -> Markup {
     let name = &service.name;
     html! {
         details #{ "service-" (name) } {
             summary { strong { (name) } " " span .muted { (service.kind) " at " (text(&service.target)) } }
-            @if uses && service.kind == ServiceKind::Http {
+            @if ways.uses && service.kind == ServiceKind::Http {
                 p {
                     a .button.primary href={ "/edges/" (edge.name) "/services/" (name) "/open" } target="_blank"
                         rel="noopener" { "Open " (name) span .unseen { " in a new tab" } }
                 }
             }
-            (commands(edge, name, service.kind, url, ssh))
+            (commands(edge, name, service.kind, ways))
         }
     }
 }
 
 /// Commands to copy: by our own program, by stock OpenSSH, by Docker's client.
-fn commands(edge: &Edge, service: &ServiceName, kind: ServiceKind, url: &str, ssh: &str) -> Markup {
+fn commands(edge: &Edge, service: &ServiceName, kind: ServiceKind, ways: &WaysIn<'_>) -> Markup {
+    let WaysIn { url, ssh, .. } = *ways;
     let (edge, id) = (&edge.name, |what: &str| format!("{what}-{service}"));
     let (host, port) = ssh.rsplit_once(':').unwrap_or((ssh, "8000"));
     let local = match kind {

@@ -133,8 +133,12 @@ async fn ssh_keys_are_added_and_removed_by_their_owner() {
             bench.browse(&ada, "/account/keys", ours(&[("label", label), ("public_key", line)])).await;
         assert!(refused.page().contains(&format!("<a href=\"#{field}\">")), "{field}");
     }
+    bench.create("shop").await;
+    let hint = async || bench.browse(&ada, "/edges/shop", None).await.page().contains("add your SSH key");
+    assert!(hint().await, "its commands for ssh would be refused");
     let added = bench.browse(&ada, "/account/keys", ours(&[("label", "laptop"), ("public_key", key)])).await;
     assert_eq!(added.redirect().0, "/account");
+    assert!(!hint().await);
     let account = bench.browse(&ada, "/account", None).await;
     assert!(account.page().contains("SHA256:") && account.page().contains("laptop"));
     let links = tags(account.page());
