@@ -301,7 +301,7 @@ impl Telemetry {
         self.0.check_ins.add(answer);
     }
 
-    /// The registry took so long for a check-in; no time where it was not asked.
+    /// The registry took so long for a check-in. One that it was not asked about says nothing of how busy it is.
     pub fn check_in_took(&self, time: Duration) {
         self.0.check_in_seconds.observe(time);
     }

@@ -148,7 +148,6 @@ impl Line {
             let (standing, hold) = (&agent.stands.standing, agent.stands.hold);
             match asked.wait.map(|wait| wait.min(hold)).filter(|wait| !wait.is_zero()) {
                 None if standing.pass(Instant::now()) => {
-                    self.desk.telemetry.check_in_took(Duration::ZERO);
                     return Answer::Now(Some(self.desk.nothing_new()));
                 }
                 None => {}
