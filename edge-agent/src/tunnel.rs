@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use russh::client::{self, Handle};
-use russh::{Channel, ChannelStream, Disconnect, SshId};
+use russh::{Channel, ChannelStream, Disconnect};
 use shared::dial::{DialError, Dialer};
 use shared::envelope::{self, Credentials, EnvelopeError};
 use shared::fingerprint::HostKeyFingerprint;
@@ -17,10 +17,7 @@ use shared::id::EdgeId;
 use shared::tunnel::control::{self, ControlReader, FromAgent, ToAgent};
 use shared::tunnel::sever::Severable;
 use shared::tunnel::socket::PatientSocket;
-use shared::tunnel::ssh::{
-    CHANNEL_QUEUE, CONTROL_NAME, CONTROL_VERSION, CONTROL_VERSION_FIXED, INACTIVITY, KEEPALIVE,
-    KEEPALIVE_UNANSWERED, MAX_PACKET, WINDOW, limits, preferred,
-};
+use shared::tunnel::ssh::{CONTROL_NAME, CONTROL_VERSION, CONTROL_VERSION_FIXED, agent_config};
 use shared::wire::check_in::Offer;
 use tokio::io::{AsyncWrite, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, oneshot};
@@ -182,7 +179,7 @@ async fn open(attempt: Attempt, offer: &Offer, site: &Site, events: &Events) -> 
         control,
         Arc::clone(&end),
     );
-    let mut ssh = step("the key exchange", client::connect_stream(ssh_config(), socket, handler))
+    let mut ssh = step("the key exchange", client::connect_stream(Arc::new(agent_config()), socket, handler))
         .await
         .map_err(|error| refused_key(&shown, site).unwrap_or(error))?;
     log_in(&mut ssh, credentials).await?;
@@ -205,25 +202,6 @@ async fn open(attempt: Attempt, offer: &Offer, site: &Site, events: &Events) -> 
         .await
         .unwrap_or(Err(OpenError::Timeout { doing: "asking for the forwards" }))?;
     Ok(Open { ssh, streams, reader, writer, idle_timeout, end, _sever_at_the_end: sever_at_the_end })
-}
-
-/// By its beginning the gateway knows that this end speaks control and credit.
-const CLIENT_ID: &str = concat!("SSH-2.0-TidegateAgent_", env!("CARGO_PKG_VERSION"));
-
-fn ssh_config() -> Arc<client::Config> {
-    Arc::new(client::Config {
-        client_id: SshId::Standard(CLIENT_ID.into()),
-        limits: limits(),
-        window_size: WINDOW,
-        maximum_packet_size: MAX_PACKET,
-        channel_buffer_size: CHANNEL_QUEUE,
-        preferred: preferred(),
-        inactivity_timeout: Some(INACTIVITY),
-        keepalive_interval: Some(KEEPALIVE),
-        keepalive_max: KEEPALIVE_UNANSWERED,
-        nodelay: true,
-        ..client::Config::default()
-    })
 }
 
 async fn step<T>(

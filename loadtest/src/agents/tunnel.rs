@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use russh::client::{self, ChannelOpenHandle, Handle, Msg, Session};
 use russh::keys::PublicKeyOrCertificate;
-use russh::{Channel, ChannelStream, Disconnect, SshId};
+use russh::{Channel, ChannelStream, Disconnect};
 use shared::envelope;
 use shared::fingerprint::HostKeyFingerprint;
 use shared::id::EdgeId;
@@ -21,10 +21,7 @@ use shared::tunnel::pipe::pipe;
 use shared::tunnel::pool::{Pool, WindowBudget};
 use shared::tunnel::sever::Severable;
 use shared::tunnel::socket::{Backlog, PatientSocket};
-use shared::tunnel::ssh::{
-    CHANNEL_QUEUE, CONTROL_NAME, CONTROL_VERSION, INACTIVITY, KEEPALIVE, KEEPALIVE_UNANSWERED, MAX_PACKET,
-    WINDOW, limits, preferred,
-};
+use shared::tunnel::ssh::{CONTROL_NAME, CONTROL_VERSION, agent_config};
 use shared::wire::check_in::Offer;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -37,8 +34,6 @@ use crate::service;
 
 /// The service's name.
 pub const SERVICE: &str = "echo";
-/// By its beginning the gateway knows that this end speaks control and credit.
-const CLIENT_ID: &str = concat!("SSH-2.0-TidegateAgent_", env!("CARGO_PKG_VERSION"));
 /// Bind port of the service's forward: stock clients need one, the gateway ignores it.
 const FORWARD_PORT: u32 = 80;
 /// From the dial to the gateway's welcome: milliseconds, unless thousands come at once.
@@ -59,20 +54,7 @@ pub struct Ground {
 impl Ground {
     /// For a gateway with one of these host keys.
     pub fn new(host_keys: Vec<HostKeyFingerprint>, pattern: Pattern) -> Self {
-        let config = client::Config {
-            client_id: SshId::Standard(CLIENT_ID.into()),
-            limits: limits(),
-            window_size: WINDOW,
-            maximum_packet_size: MAX_PACKET,
-            channel_buffer_size: CHANNEL_QUEUE,
-            preferred: preferred(),
-            inactivity_timeout: Some(INACTIVITY),
-            keepalive_interval: Some(KEEPALIVE),
-            keepalive_max: KEEPALIVE_UNANSWERED,
-            nodelay: true,
-            ..client::Config::default()
-        };
-        Self { host_keys, pattern, config: Arc::new(config) }
+        Self { host_keys, pattern, config: Arc::new(agent_config()) }
     }
 }
 
