@@ -9,7 +9,7 @@ use shared::tunnel::dial_failure::DialFailure;
 use shared::tunnel::pipe::{UserEnd, pipe};
 use shared::tunnel::pool::{Pool, WindowBudget};
 use shared::tunnel::socket::Backlog;
-use shared::tunnel::ssh::{MAX_PACKET, WINDOW, limits, preferred, terms};
+use shared::tunnel::ssh::{CHANNEL_QUEUE, MAX_PACKET, WINDOW, limits, preferred, terms};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
