@@ -146,7 +146,7 @@ impl Chain {
             .with_protocol_versions(&[&TLS13, &TLS12])?
             .with_no_client_auth()
             .with_single_cert(certificates, key)?;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![tls::HTTP_2.to_vec(), tls::HTTP_1_1.to_vec()];
         // Agents that come back resume without a signature, and without a session kept for them in memory.
         config.ticketer = Ticketer::new()?;
         Ok(Self { config: Arc::new(config), fingerprint })

@@ -69,9 +69,9 @@ pub async fn measure(
     let gateway = Server::gateway(options).await?;
     // The gateway goes with its run, so that it takes nothing from the floor server.
     let mut runs = vec![play(gateway, options, interrupt, Arc::clone(&progress)).await?];
-    if let Some(file) = options.floor.as_deref().filter(|_| !interrupt.is_cancelled()) {
+    if let Some(program) = options.floor.as_ref().filter(|_| !interrupt.is_cancelled()) {
         progress.step("starting the floor server");
-        let floor = Server::floor(file, options).await?;
+        let floor = Server::floor(program.as_deref(), options).await?;
         runs.push(play(floor, options, interrupt, progress).await.context("against the floor server")?);
     }
     Ok(AgentsReport { circumstances, setup: options.setup(&machine), runs })

@@ -208,4 +208,18 @@ mod tests {
         };
         assert_eq!((bytes, run.rounds, run.at_most), (256 * units::MIB, 3, Duration::from_secs(60)));
     }
+
+    #[test]
+    fn the_floor_is_played_by_the_program_beside_this_one_unless_another_is_named() {
+        let floor = |line: &[&str]| {
+            let Measurement::Agents { agents, .. } = Options::parse_from(line).measurement else {
+                panic!("another measurement")
+            };
+            agents.floor
+        };
+        let line = ["tidegate-loadtest", "agents", "--count", "9", "--floor", "program", "--seed", "2"];
+        assert_eq!(floor(&line[..4]), None);
+        assert_eq!(floor(&line[..5]), Some(None));
+        assert_eq!(floor(&line), Some(Some("program".into())));
+    }
 }

@@ -28,6 +28,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::tls::{HTTP_1_1, HTTP_2};
 use crate::wire::check_in::{
     APPLIED_HEADER, HELD, IDENTITY_HEADER, INSTANCE_HEADER, Identity, MAX_BODY, PATH, PREFER_HEADER,
 };
@@ -53,13 +54,13 @@ pub enum Protocol {
 impl Protocol {
     /// What an agent offers in TLS (ALPN, RFC 7301), the one that it likes best first.
     pub fn offered() -> Vec<Vec<u8>> {
-        vec![b"h2".to_vec(), b"http/1.1".to_vec()]
+        vec![HTTP_2.to_vec(), HTTP_1_1.to_vec()]
     }
 
     /// What was agreed on. A server that knows no ALPN knows no HTTP/2.
     pub fn agreed(alpn: Option<&[u8]>) -> Self {
         match alpn {
-            Some(b"h2") => Self::Http2,
+            Some(HTTP_2) => Self::Http2,
             Some(_) | None => Self::Http1,
         }
     }

@@ -19,8 +19,10 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::fingerprint::TlsFingerprint;
 
-/// What we speak inside TLS for now.
-const ALPN: &[u8] = b"http/1.1";
+/// HTTP/1.1 by its name in TLS (ALPN, RFC 7301).
+pub const HTTP_1_1: &[u8] = b"http/1.1";
+/// HTTP/2 by its name in TLS.
+pub const HTTP_2: &[u8] = b"h2";
 
 /// Why there is no TLS configuration.
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +96,7 @@ pub fn client_config(pins: &[TlsFingerprint], ca_file: Option<&Path>) -> Result<
         let verifier = PinVerifier { pins: pins.to_vec(), provider };
         builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
     };
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = vec![HTTP_1_1.to_vec()];
     Ok(Arc::new(config))
 }
 
@@ -209,7 +211,7 @@ mod tests {
             .with_no_client_auth()
             .with_single_cert(vec![certificate.clone()], key)
             .expect("a matching key");
-        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.alpn_protocols = vec![HTTP_1_1.to_vec()];
         Server { config: Arc::new(config), certificate, pem: made.cert.pem() }
     }
 
@@ -220,7 +222,7 @@ mod tests {
         let (accepted, connected) =
             tokio::join!(acceptor.accept(far), TlsConnector::from(client).connect(name, near));
         let stream = connected?;
-        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(ALPN));
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(HTTP_1_1));
         accepted.map(drop)
     }
 

@@ -49,6 +49,14 @@ impl Connection {
         Ok((parts.io.into_inner(), parts.read_buf))
     }
 
+    /// The protocol that the TLS handshake agreed on.
+    pub(super) fn alpn(&self) -> Option<&[u8]> {
+        match &self.transport {
+            Transport::Plain(_) => None,
+            Transport::Tls(stream) => stream.get_ref().1.alpn_protocol(),
+        }
+    }
+
     fn socket(&self) -> &TcpStream {
         match &self.transport {
             Transport::Plain(socket) => socket,

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::response::IntoResponse as _;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use http::HeaderMap;
 use hyper::Request;
 use hyper::body::Incoming;
@@ -19,6 +21,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use ipnet::IpNet;
+use shared::tls::{HTTP_1_1, HTTP_2};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -142,7 +145,7 @@ pub async fn serve(
 ) {
     let places = Arc::new(Semaphore::new(policy.max_connections));
     let desk = Arc::new(Desk::new(router, rooms.telemetry.clone()));
-    let door = Arc::new(Door { policy, desk, rooms, http: http(), stop: stop.clone() });
+    let door = Arc::new(Door { policy, desk, rooms, http: Http::new(), stop: stop.clone() });
     let connections = TaskTracker::new();
     let accepting = async {
         loop {
@@ -194,23 +197,41 @@ fn is_about_the_peer(error: &io::Error) -> bool {
     )
 }
 
-fn http() -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    // hyper's own header timeout also counts the idle time between requests; `supervise` has both.
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(None)
-        .auto_date_header(false)
-        .max_buf_size(MAX_HEAD)
-        .max_headers(MAX_HEADERS);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_header_list_size(MAX_HEADER_LIST)
-        .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
-        .auto_date_header(false);
-    builder
+/// HTTP as it is served. A connection whose TLS handshake agreed on a version is not asked again: what looks for the version
+/// in the first bytes makes HTTP/1 read into twice the buffer, for as long as the connection lives.
+struct Http {
+    one: auto::Builder<TokioExecutor>,
+    two: auto::Builder<TokioExecutor>,
+    either: auto::Builder<TokioExecutor>,
+}
+
+impl Http {
+    fn new() -> Self {
+        let mut either = auto::Builder::new(TokioExecutor::new());
+        // hyper's own header timeout also counts the idle time between requests; [`Requests::watch`] has both.
+        either
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(None)
+            .auto_date_header(false)
+            .max_buf_size(MAX_HEAD)
+            .max_headers(MAX_HEADERS);
+        either
+            .http2()
+            .timer(TokioTimer::new())
+            .max_header_list_size(MAX_HEADER_LIST)
+            .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+            .auto_date_header(false);
+        Self { one: either.clone().http1_only(), two: either.clone().http2_only(), either }
+    }
+
+    fn on(&self, connection: &Connection) -> &auto::Builder<TokioExecutor> {
+        match connection.alpn() {
+            Some(HTTP_1_1) => &self.one,
+            Some(HTTP_2) => &self.two,
+            _ => &self.either,
+        }
+    }
 }
 
 /// What every connection's task needs.
@@ -218,7 +239,7 @@ struct Door {
     policy: Policy,
     desk: Arc<Desk>,
     rooms: Rooms,
-    http: auto::Builder<TokioExecutor>,
+    http: Http,
     stop: Stop,
 }
 
@@ -274,29 +295,38 @@ impl Door {
                 answer
             }
         });
-        let mut conversation =
-            pin!(self.http.serve_connection_with_upgrades(TokioIo::new(connection), service));
-        let mut retired = false;
-        let mut watch = pin!(requests.watch(&caller));
+        let http = self.http.on(&connection);
+        let mut conversation = pin!(http.serve_connection_with_upgrades(TokioIo::new(connection), service));
+        // Polled when something about it happened, not with every byte of the conversation.
+        let mut endings = FuturesUnordered::from_iter([Box::pin(self.ending(&requests, &caller, false))]);
         loop {
             tokio::select! {
+                biased;
                 ended = &mut conversation => {
                     if let Err(error) = ended {
                         debug!(peer = %peer.address, %error, "connection ended out of order");
                     }
                     return;
                 }
-                verdict = &mut watch, if !retired => match verdict {
-                    Verdict::NeverAsked => return caller.failed(Failure::Grace),
-                    Verdict::Idle => {}
+                Some(ending) = endings.next() => match ending {
+                    Ending::NeverAsked => return caller.failed(Failure::Grace),
+                    Ending::Cut => return,
+                    Ending::Retired => {}
                 },
-                () = caller.displaced() => return,
-                () = self.stop.graceful.cancelled(), if !retired => {}
-                () = self.stop.now.cancelled() => return,
             }
             // Closes an idle connection at once, and any other after the requests in flight.
             conversation.as_mut().graceful_shutdown();
-            retired = true;
+            endings.push(Box::pin(self.ending(&requests, &caller, true)));
+        }
+    }
+
+    /// Why a connection should end that its peer keeps open. A retired one is only cut.
+    async fn ending(&self, requests: &Requests, caller: &Caller, retired: bool) -> Ending {
+        tokio::select! {
+            ending = requests.watch(caller), if !retired => ending,
+            () = self.stop.graceful.cancelled(), if !retired => Ending::Retired,
+            () = caller.displaced() => Ending::Cut,
+            () = self.stop.now.cancelled() => Ending::Cut,
         }
     }
 
@@ -377,11 +407,13 @@ struct Requests {
 struct InFlight(Arc<Requests>);
 
 /// Why a connection should end.
-enum Verdict {
+enum Ending {
     /// No request head came in [`FIRST_REQUEST_TIMEOUT`].
     NeverAsked,
-    /// No request for [`KEEP_ALIVE_IDLE`], or [`STRANGER_IDLE`].
-    Idle,
+    /// No request for [`KEEP_ALIVE_IDLE`] or [`STRANGER_IDLE`], or the gateway is about to end: nothing new begins on it.
+    Retired,
+    /// Its place is taken, or the gateway's time is up.
+    Cut,
 }
 
 impl Requests {
@@ -393,17 +425,17 @@ impl Requests {
 
     /// Waits until the connection has no business any more. Looks rarely instead of noting the time of each request:
     /// check-ins are many, and an idle connection may well live up to twice its time.
-    async fn watch(&self, caller: &Caller) -> Verdict {
+    async fn watch(&self, caller: &Caller) -> Ending {
         sleep(FIRST_REQUEST_TIMEOUT).await;
         let mut seen = self.started.load(Ordering::Relaxed);
         if seen == 0 {
-            return Verdict::NeverAsked;
+            return Ending::NeverAsked;
         }
         loop {
             sleep(if caller.is_welcome() { KEEP_ALIVE_IDLE } else { STRANGER_IDLE }).await;
             let started = self.started.load(Ordering::Relaxed);
             if started == seen && self.in_flight.load(Ordering::Relaxed) == 0 {
-                return Verdict::Idle;
+                return Ending::Retired;
             }
             seen = started;
         }

@@ -57,8 +57,8 @@ impl Endpoint {
     ) -> Result<Self, TlsError> {
         let mut config = (*tls::client_config(pins, None)?).clone();
         config.alpn_protocols = match protocol {
-            Protocol::Http1 => vec![b"http/1.1".to_vec()],
-            Protocol::Http2 => vec![b"h2".to_vec()],
+            Protocol::Http1 => vec![tls::HTTP_1_1.to_vec()],
+            Protocol::Http2 => vec![tls::HTTP_2.to_vec()],
         };
         // All agents share this configuration, and none has a session of another to resume.
         config.resumption = rustls::client::Resumption::disabled();

@@ -70,8 +70,8 @@ pub struct Options {
     pub seed: u64,
     /// Play the same against the floor server afterwards: TLS, HTTP, a map look-up and nothing else
     /// [default program: examples/check-in-floor beside this one]
-    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["hold", "wake", "tunnels", "churn"])]
-    pub floor: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", num_args = 0..=1, conflicts_with_all = ["hold", "wake", "tunnels", "churn"])]
+    pub floor: Option<Option<PathBuf>>,
     /// A gateway that runs already, instead of one that is started here: address of its API, over TLS
     #[arg(long, value_name = "IP:PORT", requires_all = ["token_file", "tls_fingerprint"])]
     pub gateway: Option<SocketAddr>,

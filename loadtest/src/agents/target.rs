@@ -107,13 +107,12 @@ impl Server {
         })
     }
 
-    /// The floor server, which knows the agents of `options`.
+    /// The floor server, which knows the agents of `options`; `program` where it is not the one beside this program.
     ///
     /// # Errors
     /// If it does not come up.
-    pub async fn floor(file: &Path, options: &Options) -> Result<Self> {
-        let given = (!file.as_os_str().is_empty()).then_some(file);
-        let program = beside(given, "examples/check-in-floor")?;
+    pub async fn floor(program: Option<&Path>, options: &Options) -> Result<Self> {
+        let program = beside(program, "examples/check-in-floor")?;
         let folder = folder()?;
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).context("no certificate")?;
         let files = ["cert", "key", "edges"].map(|name| folder.path().join(name));
