@@ -36,6 +36,10 @@ use shared::wire::check_in::IDENTITY_HEADER;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
+/// The gateway's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Answers check-ins at the floor of what they can cost.
 #[derive(Parser)]
 struct Options {

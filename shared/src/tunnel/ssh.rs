@@ -63,8 +63,12 @@ pub const MAX_STREAMS: usize = 512;
 
 /// Algorithms, best first: hybrid post-quantum or curve25519 key exchange with strict key exchange (against Terrapin,
 /// CVE-2023-48795), authenticated ciphers only, Ed25519 host keys, no compression. AES-GCM stands before
-/// ChaCha20-Poly1305 because it is twice as fast wherever AES instructions exist, which is wherever this runs.
+/// ChaCha20-Poly1305 where this processor has AES instructions, which make it twice as fast; without them it is the slower
+/// one. The client's order decides in SSH: here, that of the box with the agent, whose
+/// processor is the weaker one.
 pub fn preferred() -> Preferred {
+    const AES_FIRST: &[cipher::Name] = &[cipher::AES_256_GCM, cipher::AES_128_GCM, cipher::CHACHA20_POLY1305];
+    const AES_LAST: &[cipher::Name] = &[cipher::CHACHA20_POLY1305, cipher::AES_256_GCM, cipher::AES_128_GCM];
     Preferred {
         kex: Cow::Borrowed(&[
             kex::MLKEM768X25519_SHA256,
@@ -77,11 +81,22 @@ pub fn preferred() -> Preferred {
         ]),
         key: Cow::Borrowed(&[Algorithm::Ed25519]),
         host_key_certificates: Cow::Borrowed(&[]),
-        cipher: Cow::Borrowed(&[cipher::AES_256_GCM, cipher::AES_128_GCM, cipher::CHACHA20_POLY1305]),
+        cipher: Cow::Borrowed(if has_aes_instructions() { AES_FIRST } else { AES_LAST }),
         // AEAD ciphers carry their own; a list that is not empty is needed for the negotiation with stock clients.
         mac: Cow::Borrowed(&[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM]),
         compression: Cow::Borrowed(&[compression::NONE]),
     }
+}
+
+/// Whether AES and the multiplication of GCM are instructions here.
+fn has_aes_instructions() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let has = std::arch::is_x86_feature_detected!("aes") && std::arch::is_x86_feature_detected!("pclmulqdq");
+    #[cfg(target_arch = "aarch64")]
+    let has = std::arch::is_aarch64_feature_detected!("aes") && std::arch::is_aarch64_feature_detected!("pmull");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let has = false;
+    has
 }
 
 /// The agent's end of a tunnel.
