@@ -5,12 +5,13 @@
 //! folder; and the edge ID is never dropped because a gateway refused it or was away, only replaced by one given
 //! explicitly.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use shared::folder::make_durable;
 use shared::id::{EdgeId, InstanceId, OfferId};
 use shared::join_token::{JoinToken, JoinTokenError};
 
@@ -61,11 +62,7 @@ pub struct State {
 impl State {
     /// Makes the folder if it is not there, and takes it.
     pub fn open(folder: &Path) -> Result<Self, StateError> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(failed("make the folder", folder))?;
+        make_durable(folder).map_err(failed("make the folder", folder))?;
         make_private(folder)?;
         let path = folder.join(LOCK);
         let lock = OpenOptions::new()

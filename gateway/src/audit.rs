@@ -48,6 +48,7 @@ use log::Log;
 use writer::{Job, Writer};
 
 use crate::store::StoreError;
+use crate::store::pulse::{Pulse, in_time};
 
 /// Changes that may be under way at a time, each with room for its record. More wait for a place.
 const PLACES: usize = 128;
@@ -79,6 +80,7 @@ struct Shared {
     /// Guards the counts; held for one look-up.
     flood: Mutex<Flood>,
     dropped: AtomicU64,
+    pulse: Pulse,
     /// Guards what readers may look at, and whether the last round went well; held for a clone.
     state: Mutex<(View, Result<(), StoreError>)>,
 }
@@ -99,6 +101,7 @@ impl Audit {
         let shared = Arc::new(Shared {
             flood: Mutex::default(),
             dropped: AtomicU64::new(0),
+            pulse: Pulse::default(),
             state: Mutex::new((log.view(), Ok(()))),
         });
         let writer = Writer {
@@ -124,10 +127,7 @@ impl Audit {
     /// Makes sure that a change can be recorded, before it is made.
     pub async fn promise(&self) -> Result<Promise, StoreError> {
         self.health()?;
-        let late = |_| StoreError::Failed {
-            doing: "write the audit log",
-            reason: format!("its disk stood still for {} s", PLACE_TIME.as_secs()),
-        };
+        let late = |_| StoreError::StandsStill { seconds: PLACE_TIME.as_secs() };
         let place =
             timeout(PLACE_TIME, Arc::clone(&self.inner.places).acquire_owned()).await.map_err(late)?;
         let place = place.map_err(|_| StoreError::Closed)?;
@@ -214,7 +214,7 @@ impl Audit {
 
     /// Whether changes can be recorded.
     pub fn health(&self) -> Result<(), StoreError> {
-        self.inner.shared.state().1.clone()
+        self.inner.shared.pulse.check().and_then(|()| self.inner.shared.state().1.clone())
     }
 
     /// Writes what is left and closes the log. Later records are lost.
@@ -233,11 +233,12 @@ impl Audit {
 }
 
 impl Promise {
-    /// Records, and returns when that is durable. After an error the record is kept and written when that is possible.
+    /// Records, and returns when that is durable. After an error, and where the disk takes too long, the record is kept
+    /// and written when that is possible.
     pub async fn keep(self, entry: Entry) -> Result<(), StoreError> {
         let (answer, answered) = oneshot::channel();
         self.audit.send(Job::Promised { entry, answer: Some(answer), place: self.place })?;
-        answered.await.unwrap_or(Err(StoreError::Closed))
+        in_time(async { answered.await.unwrap_or(Err(StoreError::Closed)) }).await
     }
 
     /// Records without waiting for it.

@@ -3,18 +3,18 @@
 //! The rule: one process at a time, and every secret 0600 and written so that a power cut leaves the old content or the
 //! new one, whole. What the files mean is the business of those who ask for them.
 
-use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use shared::folder::make_durable;
 use tracing::warn;
 
 /// The file whose lock keeps a second process out.
 pub(crate) const LOCK_FILE: &str = "lock";
 /// Folder inside a data folder while a backup is being restored into it: where it exists, the rest is not complete.
 pub(crate) const RESTORING: &str = ".restoring";
-const FOLDER_MODE: u32 = 0o700;
 pub(crate) const SECRET_MODE: u32 = 0o600;
 /// The permission bits of group and others.
 const OTHERS: u32 = 0o077;
@@ -66,7 +66,7 @@ impl DataDir {
     /// Makes the folder (0700) where it is missing, and locks it. What in it is open to others is closed.
     pub fn open(path: &Path) -> Result<Self, DataDirError> {
         let create = |source| DataDirError::Create { path: path.to_owned(), source };
-        DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path).map_err(create)?;
+        make_durable(path).map_err(create)?;
         let failed = |source| DataDirError::Lock { path: path.to_owned(), source };
         let mut options = OpenOptions::new();
         options.create(true).write(true).truncate(false).mode(SECRET_MODE);
@@ -220,7 +220,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a/b");
         let first = DataDir::open(&path).expect("nobody else is there");
-        assert_eq!(mode(&path), FOLDER_MODE);
+        assert_eq!(mode(&path), shared::folder::MODE);
         let error = DataDir::open(&path).expect_err("the first one is there").to_string();
         assert!(error.contains("in use") && error.contains(path.to_str().unwrap()), "{error}");
         drop(first);

@@ -9,6 +9,7 @@
 //! | [`store`] | durable state: the trait, sled |
 //! | [`backup`] | everything that a gateway must keep, in one file, and back |
 //! | [`access`] | who may use the gateway as an operator: users, sessions, API tokens, SSH keys |
+//! | [`accept`] | accepting connections, also while there is nothing left to accept them with |
 //! | [`admission`] | who may be at a port before login: places, penalties, PROXY headers |
 //! | [`audit`] | what was done, by whom: an append-only log whose records are chained by hashes |
 //! | [`budget`] | what may be had after login: memory for all, streams and requests for each operator |
@@ -23,6 +24,7 @@
 //! | [`serve`] | `tidegate serve` as a process |
 //! | [`cli`] | the command line: the operator's side |
 
+pub mod accept;
 pub mod access;
 pub mod admission;
 pub mod audit;

@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::accept::Accepting;
 use crate::access::Access;
 use crate::admission::Admission;
 use crate::admission::proxy_header::ProxyHeaders;
@@ -51,9 +52,6 @@ const REJECTION_TIME: Duration = Duration::from_millis(250);
 /// of small requests wait for each other's turns; their bytes are bounded by credit already.
 const EVENT_QUEUE: usize = 64;
 
-/// After a failed accept (no descriptors left, say): long enough not to spin, short enough not to be noticed.
-const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
-
 /// What the server works with.
 #[derive(Clone)]
 pub struct Rooms {
@@ -77,23 +75,17 @@ pub struct Rooms {
 /// [`Tunnels::cut`] ends those. Bounds connections before login by number ([`crate::admission`]) and time.
 pub async fn serve(listener: TcpListener, host_key: Arc<PrivateKey>, rooms: Rooms, stop: CancellationToken) {
     let config = Arc::new(config(&host_key));
+    let mut accepting = Accepting::on(listener, "ssh");
     let connections = TaskTracker::new();
     loop {
         let (socket, peer) = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = listener.accept() => match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!(%error, "a tunnel connection could not be accepted");
-                    tokio::time::sleep(ACCEPT_BACK_OFF).await;
-                    continue;
-                }
-            },
+            accepted = accepting.next() => accepted,
         };
         let (config, rooms, stop) = (Arc::clone(&config), rooms.clone(), stop.clone());
         connections.spawn(connection::enter(config, rooms, stop, socket, peer));
     }
-    drop(listener);
+    drop(accepting);
     connections.close();
     connections.wait().await;
 }

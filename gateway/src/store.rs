@@ -8,6 +8,7 @@ mod committer;
 mod database;
 mod history;
 mod instance;
+pub mod pulse;
 mod sled;
 mod snapshots;
 #[cfg(test)]
@@ -68,6 +69,6 @@ pub trait Store: Send + Sync + 'static {
     /// The newest of what happened to the edge, newest first.
     fn history(&self, edge: EndpointId, limit: usize) -> StoreFuture<Vec<HistoryEntry>>;
 
-    /// `Err` with the reason while the last attempt to write failed.
+    /// `Err` with the reason while the last attempt to write failed, or the disk stands still.
     fn health(&self) -> Result<(), String>;
 }

@@ -6,7 +6,7 @@
 //! | [`counts`], [`histogram`] | numbers that are counted up, by labels with few values |
 //! | [`instruments`] | what is counted where, and how those who do the work say so |
 //! | [`store`] | a store that times itself |
-//! | [`process`] | what the kernel says of this process and its disk |
+//! | [`process`], [`disk`] | what the kernel says of this process and its disk |
 //! | [`vitals`] | a reading of everything at one moment |
 //! | [`series`] | readings of the last hour |
 //! | [`page`] | all of it as a scraper reads it |
@@ -16,6 +16,7 @@
 //! each edge, agent or operator: what they do can't make the page longer.
 
 pub mod counts;
+mod disk;
 pub mod histogram;
 mod instruments;
 pub mod listener;

@@ -39,6 +39,7 @@ use crate::domain::tunnel::{self, LinkId, WaiterId};
 use crate::domain::version::{Condition, Version};
 use crate::domain::view;
 use crate::link::{Closer, Hold, Link, OpenFailure, Stream};
+use crate::store::pulse::in_time;
 use crate::store::{SnapshotBlob, Store, StoreError};
 use crate::telemetry::Telemetry;
 
@@ -213,14 +214,14 @@ impl Tunnels {
         origin: Origin,
     ) -> Result<(CheckInAnswer, Stands), CheckInRefusal> {
         let edge_id = who.authorization.edge_id;
-        let Accepted { decision, stands } = self
-            .event(
-                |token| Event::CheckIn { token, who, body, origin },
-                |task, token, reply| {
-                    task.check_ins.insert(token, reply);
-                },
-            )
-            .await?;
+        // Only a binding waits for the disk.
+        let answer = self.event(
+            |token| Event::CheckIn { token, who, body, origin },
+            |task, token, reply| {
+                task.check_ins.insert(token, reply);
+            },
+        );
+        let Accepted { decision, stands } = in_time(answer).await?;
         Ok((sealed(decision, &edge_id), stands))
     }
 
@@ -237,7 +238,7 @@ impl Tunnels {
 
     /// Stores the snapshot and wakes whoever waits for one of this edge.
     pub async fn put_snapshot(&self, edge: EndpointId, snapshot: SnapshotBlob) -> Result<(), StoreError> {
-        self.store.put_snapshot(edge, snapshot.clone()).await?;
+        in_time(self.store.put_snapshot(edge, snapshot.clone())).await?;
         self.ask(move |task, now| {
             task.run_commands(now, |registry, out| {
                 registry.snapshot_stored(edge, snapshot.instance, now, out);
@@ -268,14 +269,13 @@ impl Tunnels {
         let fresh =
             |new: &NewEdge| Fresh { name: new.name.clone(), endpoint: new.endpoint, key: new.key.digest() };
         let edges = created.iter().map(fresh).collect();
-        let taken = self
-            .event(
-                |token| Event::CreateMany { token, edges, like },
-                |task, token, reply| {
-                    task.enrolments.insert(token, reply);
-                },
-            )
-            .await?;
+        let answer = self.event(
+            |token| Event::CreateMany { token, edges, like },
+            |task, token, reply| {
+                task.enrolments.insert(token, reply);
+            },
+        );
+        let taken = in_time(answer).await?;
         let refused: HashSet<_> = taken.iter().collect();
         created.retain(|new| !refused.contains(&new.name));
         Ok((created, taken))
@@ -656,13 +656,14 @@ impl Tunnels {
 
     async fn change(&self, request: Request) -> Result<(), AdminError> {
         let condition = self.condition.clone();
-        self.event(
+        let answer = self.event(
             |token| Event::Change { token, condition, request },
             |task, token, reply| {
                 task.changes.insert(token, reply);
             },
-        )
-        .await
+        );
+        // The task goes on with it: a name that is being stored stays reserved.
+        in_time(answer).await
     }
 
     /// Waits for a link of the edge, which comes with the end of the right to it. Giving up (dropping the future) takes the

@@ -15,7 +15,7 @@
 //! | [`host_port`], [`dial`], [`tls`] | reaching a gateway: addresses, CONNECT proxies, pins |
 //! | [`line`](mod@line) | the kept HTTP connection on which an agent checks in, and the requests on it |
 //! | [`probe`] | what a gateway shows before anybody trusts it |
-//! | [`log`], [`toml_file`] | what every binary does the same way: logging, its configuration file |
+//! | [`log`], [`toml_file`], [`folder`] | what every binary does the same way: logging, its configuration file, folders that last |
 //! | [`terminal`], [`report`] | what people read of commands: text that is safe to show, what `doctor` found |
 //!
 //! Nothing here decides anything about the life of an edge: that is `gateway::domain` and `edge_agent::lifecycle`.
@@ -24,6 +24,7 @@ pub mod dial;
 pub mod engine;
 pub mod envelope;
 pub mod fingerprint;
+pub mod folder;
 pub mod host_port;
 pub mod id;
 pub mod join_token;

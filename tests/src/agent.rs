@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use shared::wire::admin::EdgeCreated;
 use tempfile::TempDir;
 
+use crate::names::Names;
 use crate::network::Network;
 use crate::process::{Log, Process, binary};
 use crate::wait::SOON;
@@ -19,7 +20,9 @@ pub struct AgentOptions {
     args: Vec<String>,
     envs: Vec<(String, String)>,
     network: Option<Arc<Network>>,
+    names: Option<Arc<Names>>,
     log: Option<String>,
+    data: Option<PathBuf>,
 }
 
 impl AgentOptions {
@@ -60,6 +63,20 @@ impl AgentOptions {
         Self { network: Some(network.clone()), ..self }
     }
 
+    /// With its data folder there: on a disk of its own, say.
+    pub fn data(self, folder: PathBuf) -> Self {
+        Self { data: Some(folder), ..self }
+    }
+
+    fn data_in(&self, directory: &Path) -> PathBuf {
+        self.data.clone().unwrap_or_else(|| directory.join("data"))
+    }
+
+    /// Finding these names and no others.
+    pub fn finding(self, names: &Arc<Names>) -> Self {
+        Self { names: Some(names.clone()), ..self }
+    }
+
     /// Starts it on a fresh data folder. It need not ever join.
     pub fn start(self) -> Agent {
         let directory = TempDir::new().expect("the folder for temporary files is writable");
@@ -83,12 +100,14 @@ pub struct Agent {
 
 fn spawn(options: &AgentOptions, directory: &Path, log: &Log) -> Process {
     let program = binary("tidegate-agent");
-    let mut command = match &options.network {
-        Some(network) => network.inside(&program),
-        None => Command::new(program),
+    let mut command = match (&options.network, &options.names) {
+        (Some(network), None) => network.inside(&program),
+        (None, Some(names)) => names.within(&program),
+        (None, None) => Command::new(program),
+        (Some(_), Some(_)) => panic!("a machine of its own has names of its own"),
     };
     command.args(["--log", options.log.as_deref().unwrap_or("info,edge_agent=debug,shared=debug")]);
-    command.arg("--data-dir").arg(directory.join("data"));
+    command.arg("--data-dir").arg(options.data_in(directory));
     if options.token.is_some() {
         command.arg("--join-token-file").arg(directory.join("token"));
     }
@@ -116,7 +135,7 @@ fn without_proxies(command: &mut Command) {
 impl Agent {
     /// Its data folder.
     pub fn data(&self) -> PathBuf {
-        self.directory.path().join("data")
+        self.options.data_in(self.directory.path())
     }
 
     /// Another command on its data folder: `status`, `ready`, `doctor`.

@@ -28,14 +28,14 @@ pub struct GatewayOptions {
     args: Vec<String>,
     envs: Vec<(String, String)>,
     address: Option<IpAddr>,
-    fillable: bool,
     log: Option<String>,
+    data: Option<PathBuf>,
 }
 
 impl GatewayOptions {
-    /// On a disk that [`Gateway::fill_disk`] fills.
-    pub fn on_a_disk_to_fill(self) -> Self {
-        Self { fillable: true, ..self }
+    /// With its data folder there: on a disk of its own, say.
+    pub fn data(self, folder: PathBuf) -> Self {
+        Self { data: Some(folder), ..self }
     }
 
     /// With these additional arguments.
@@ -58,6 +58,10 @@ impl GatewayOptions {
     /// On this address of this machine instead of loopback.
     pub fn on(self, address: IpAddr) -> Self {
         Self { address: Some(address), ..self }
+    }
+
+    fn data_in(&self, directory: &Path) -> PathBuf {
+        self.data.clone().unwrap_or_else(|| directory.join("data"))
     }
 
     /// Starts it on a fresh data folder and free ports of the loopback interface, and waits until it serves.
@@ -103,16 +107,9 @@ pub struct Gateway {
 }
 
 fn spawn(options: &GatewayOptions, directory: &Path, api: SocketAddr, ssh: SocketAddr, log: &Log) -> Process {
-    let mut command = if options.fillable {
-        // Without the trap, the limit's signal would end the process; with it, writes fail as on a full disk.
-        let mut command = Command::new("sh");
-        command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(binary("tidegate"));
-        command
-    } else {
-        Command::new(binary("tidegate"))
-    };
+    let mut command = Command::new(binary("tidegate"));
     command.args(["serve", "--json", "--log", options.log.as_deref().unwrap_or(LOGGED)]);
-    command.arg("--data-dir").arg(directory.join("data"));
+    command.arg("--data-dir").arg(options.data_in(directory));
     command.arg("--bootstrap-token-file").arg(directory.join("token"));
     command.args(["--api-addr", &api.to_string(), "--ssh-addr", &ssh.to_string()]);
     command.args(["--metrics-addr", "127.0.0.1:0"]);
@@ -173,7 +170,7 @@ impl Gateway {
 
     /// Its data folder.
     pub fn data(&self) -> PathBuf {
-        self.directory.path().join("data")
+        self.options.data_in(self.directory.path())
     }
 
     /// Its folder, which has the token file beside the data folder; free for a test's own files.
@@ -196,24 +193,11 @@ impl Gateway {
         self.process.kill();
     }
 
-    /// From now on it can write nothing more to any file, until [`Gateway::free_disk`].
-    ///
-    /// # Panics
-    /// If it was not started [`GatewayOptions::on_a_disk_to_fill`].
-    pub fn fill_disk(&self) {
-        assert!(self.options.fillable, "the limit's signal would end it");
-        self.limit_files(Some(0));
-    }
-
-    /// It can write again.
-    pub fn free_disk(&self) {
-        self.limit_files(None);
-    }
-
-    fn limit_files(&self, current: Option<u64>) {
+    /// From now on it can have so many files and sockets open, those that it has included.
+    pub fn limit_descriptors(&self, most: usize) {
         let pid = i32::try_from(self.process.pid()).ok().and_then(Pid::from_raw).expect("it runs");
-        let limit = Rlimit { current, maximum: None };
-        prlimit(Some(pid), Resource::Fsize, limit).expect("the process is ours");
+        let limit = Rlimit { current: Some(most as u64), maximum: Some(most as u64) };
+        prlimit(Some(pid), Resource::Nofile, limit).expect("the process is ours");
     }
 
     /// SIGTERM, and waits for its end.

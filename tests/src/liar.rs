@@ -85,6 +85,12 @@ impl Liar {
 
     /// Puts a snapshot, whatever it says.
     pub async fn put_snapshot(&self, snapshot: Snapshot) -> http::Answer {
+        let answer = self.try_put_snapshot(snapshot).await;
+        answer.unwrap_or_else(|error| panic!("no answer to a snapshot: {error}"))
+    }
+
+    /// The same to a gateway that may be dead.
+    pub async fn try_put_snapshot(&self, snapshot: Snapshot) -> std::io::Result<http::Answer> {
         let gzip = edge_agent::snapshot::encode(snapshot).expect("a snapshot of strings");
         let request = self
             .http
@@ -95,7 +101,7 @@ impl Liar {
             .header(CONTENT_TYPE, "application/json")
             .body(full(gzip))
             .expect("all of these are visible ASCII");
-        self.http.send(request).await.unwrap_or_else(|error| panic!("no answer to a snapshot: {error}"))
+        self.http.send(request).await
     }
 
     /// Checks in, saying hello, until the answer carries an offer. The flag must be up.

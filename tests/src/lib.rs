@@ -14,6 +14,8 @@
 //! | [`browser`] | a real browser on the gateway's page |
 //! | [`bulk`] | long bodies with a known checksum |
 //! | [`network`] | a machine of its own for an agent, with a cable to pull |
+//! | [`small_disk`] | a real file system that is soon full |
+//! | [`clock`], [`names`] | the time on the wall and the names that a program finds, for a test to change |
 //! | [`tool`] | programs of this system that a test needs, by the name of their package |
 //!
 //! The rule: a test waits for a condition with a deadline, never for a duration, and a test that lacks something
@@ -23,15 +25,18 @@ pub mod admin;
 pub mod agent;
 pub mod browser;
 pub mod bulk;
+pub mod clock;
 pub mod engine;
 pub mod fakes;
 pub mod gateway;
 pub mod http;
 pub mod liar;
+pub mod names;
 pub mod network;
 pub mod openssh;
 pub mod process;
 pub mod site;
+pub mod small_disk;
 pub mod stranger;
 pub mod tool;
 pub mod wait;

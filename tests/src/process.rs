@@ -187,11 +187,21 @@ impl Process {
         folder.unwrap_or_else(|error| panic!("{} does not run: {error}", self.name)).count()
     }
 
+    /// Threads.
+    pub fn threads(&self) -> u64 {
+        self.status("Threads:").trim().parse().expect("a number")
+    }
+
     fn status_kib(&self, field: &str) -> u64 {
+        self.status(field).trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    fn status(&self, field: &str) -> String {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix(field));
-        line.and_then(|value| value.trim().trim_end_matches(" kB").parse().ok())
+        let value = status.lines().find_map(|line| line.strip_prefix(field));
+        value
             .unwrap_or_else(|| panic!("{} has no {field} in its status: it does not run", self.name))
+            .to_owned()
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use crate::agent::{Agent, AgentOptions};
 use crate::gateway::{Gateway, Listen};
 use crate::http::{Answer, Http};
+use crate::wait::{SOON, until};
 
 /// Name of the edge.
 pub const EDGE: &str = "shop";
@@ -32,13 +33,22 @@ impl Site {
 
     /// As [`Site::start`], with changes to the edge.
     pub async fn start_with(services: &[(&str, &dyn Display)], change: impl FnOnce(&mut CreateEdge)) -> Self {
-        let gateway = Gateway::start().await;
+        Self::at(Gateway::start().await, services, change, |agent| agent).await
+    }
+
+    /// At a gateway that runs already, with changes to the edge and to how its agent is started.
+    pub async fn at(
+        gateway: Gateway,
+        services: &[(&str, &dyn Display)],
+        change: impl FnOnce(&mut CreateEdge),
+        started: impl FnOnce(AgentOptions) -> AgentOptions,
+    ) -> Self {
         let edge = gateway.admin.create_with(EDGE, change).await;
         let mut options = AgentOptions::joining(&edge);
         for (name, target) in services {
             options = options.expose(name, target);
         }
-        let agent = options.start();
+        let agent = started(options).start();
         gateway.admin.wait_online(EDGE).await;
         Self { gateway, edge, agent }
     }
@@ -46,6 +56,15 @@ impl Site {
     /// One TCP service.
     pub async fn with(service: &str, target: SocketAddr) -> Self {
         Self::start(&[(service, &target)]).await
+    }
+
+    /// Waits until its agent has checked in once more.
+    pub async fn wait_check_in(&self) {
+        let before = self.gateway.admin.edge(EDGE).await.last_seen;
+        until(SOON, "the agent checks in again", async || {
+            (self.gateway.admin.edge(EDGE).await.last_seen != before).then_some(())
+        })
+        .await;
     }
 
     /// The admin's HTTP client.

@@ -9,6 +9,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 
 use super::book::Book;
 use crate::domain::edge::{Change, Records};
+use crate::store::pulse::in_time;
 use crate::store::{Store, StoreError};
 
 /// The book with the store behind it. Cheap to clone.
@@ -46,10 +47,11 @@ impl Ledger {
         look(&self.inner.book.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Waits for the changes that were begun before.
-    pub(super) async fn turn(&self) -> Turn {
-        let guard = Arc::clone(&self.inner.turn).lock_owned().await;
-        Turn { inner: Arc::clone(&self.inner), guard }
+    /// Waits for the changes that were begun before, for as long as the disk may take.
+    pub(super) async fn turn(&self) -> Result<Turn, StoreError> {
+        let guard =
+            in_time(async { Ok::<_, StoreError>(Arc::clone(&self.inner.turn).lock_owned().await) }).await?;
+        Ok(Turn { inner: Arc::clone(&self.inner), guard })
     }
 
     /// Tells of every change from now on.
@@ -59,7 +61,8 @@ impl Ledger {
 }
 
 impl Turn {
-    /// Makes the changes durable, all or none, and then puts them in force; after that it returns.
+    /// Makes the changes durable, all or none, and then puts them in force; after that it returns. Where the disk takes
+    /// too long it returns before, and the change is finished all the same.
     pub(super) async fn commit(self, batch: Vec<Change>) -> Result<(), StoreError> {
         let Self { inner, guard } = self;
         let commit = tokio::spawn(async move {
@@ -72,6 +75,6 @@ impl Turn {
             Ok(())
         });
         // The task neither panics nor is aborted; where it is gone, the gateway is too.
-        commit.await.unwrap_or(Err(StoreError::Closed))
+        in_time(async { commit.await.unwrap_or(Err(StoreError::Closed)) }).await
     }
 }

@@ -46,7 +46,7 @@ impl Sessions {
     /// Begins a session of a user as they were when they proved who they are. `None` if they have changed since: their
     /// password may be another, or they may be gone.
     pub(super) async fn begin(&self, user: &User) -> Result<Option<NewSession>, StoreError> {
-        let turn = self.ledger.turn().await;
+        let turn = self.ledger.turn().await?;
         let now: Timestamp = SystemTime::now().into();
         if self.ledger.read(|book| book.user(user.id).is_none_or(|now| now.password != user.password)) {
             return Ok(None);
@@ -62,7 +62,7 @@ impl Sessions {
 
     /// Signs a browser out: durable, and in force, before this returns. One that is signed out already stays so.
     pub async fn end(&self, id: Uuid) -> Result<(), StoreError> {
-        self.ledger.turn().await.commit(vec![Change::DeleteSession(id)]).await
+        self.ledger.turn().await?.commit(vec![Change::DeleteSession(id)]).await
     }
 
     /// Those that are over, and those that make place for one more of `user`.

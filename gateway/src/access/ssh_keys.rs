@@ -109,7 +109,7 @@ impl SshKeys {
             Owner::User(owner) => Some(owner),
             Owner::Nobody => None,
         };
-        let turn = self.ledger.turn().await;
+        let turn = self.ledger.turn().await?;
         self.ledger.read(|book| {
             if let Some(KnownKey { record, .. }) = book.by_key(key.canonical()) {
                 return Err(SshKeyError::Known { id: record.id, label: record.label.clone() });
@@ -148,7 +148,7 @@ impl SshKeys {
 
     /// Removes a key that `by` may see: durable, and no login with it succeeds, before this returns.
     pub async fn remove(&self, by: &Operator, id: Uuid) -> Result<(), SshKeyError> {
-        let turn = self.ledger.turn().await;
+        let turn = self.ledger.turn().await?;
         if !self.ledger.read(|book| book.ssh_key(id).is_some_and(|key| is_visible(key, by))) {
             return Err(SshKeyError::NoSuchKey(id));
         }

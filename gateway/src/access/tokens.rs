@@ -154,7 +154,7 @@ impl Tokens {
         if spec.life.is_some_and(|life| !(MIN_LIFE..=MAX_LIFE).contains(&life)) {
             return Err(TokenError::Life);
         }
-        let turn = self.ledger.turn().await;
+        let turn = self.ledger.turn().await?;
         let now: Timestamp = SystemTime::now().into();
         let (bounds, gone) = self.ledger.read(|book| {
             let bounds = bounds(book)?;
@@ -193,7 +193,7 @@ impl Tokens {
 
     /// Revokes a token that `by` may see: durable, and in force, before this returns.
     pub async fn revoke(&self, by: &Operator, id: Uuid) -> Result<(), TokenError> {
-        let turn = self.ledger.turn().await;
+        let turn = self.ledger.turn().await?;
         self.ledger.read(|book| {
             let token =
                 book.token(id).filter(|token| is_visible(token, by)).ok_or(TokenError::NoSuchToken(id))?;

@@ -123,7 +123,7 @@ impl Users {
             Some(password) => Some(self.passwords.hash(password).await?),
             None => None,
         };
-        let turn = self.ledger.turn().await;
+        let turn = self.ledger.turn().await?;
         self.ledger.read(|book| {
             check(book)?;
             if book.by_name(&new.name).is_some() {
@@ -166,7 +166,7 @@ impl Users {
             Some(None) => Some(None),
             None => None,
         };
-        let turn = self.ledger.turn().await;
+        let turn = self.ledger.turn().await?;
         let before = self.find(name)?;
         self.check_not_stale(&before)?;
         let user = User {
@@ -183,7 +183,7 @@ impl Users {
 
     /// Deletes a user with their sessions, tokens and keys: durable, and in force, before this returns.
     pub async fn delete(&self, name: &UserName) -> Result<(), UserError> {
-        let turn = self.ledger.turn().await;
+        let turn = self.ledger.turn().await?;
         let user = self.find(name)?;
         self.check_not_stale(&user)?;
         self.check_not_last(&user)?;
@@ -209,7 +209,7 @@ impl Users {
         keep: Option<Uuid>,
     ) -> Result<(), UserError> {
         let password = Some(self.passwords.hash(password).await?);
-        let turn = self.ledger.turn().await;
+        let turn = self.ledger.turn().await?;
         let user = User { password, ..self.find(name)? };
         let mut batch: Vec<_> = self.ledger.read(|book| sessions_of(book, user.id, keep).collect());
         batch.push(Change::PutUser(user));

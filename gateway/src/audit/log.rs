@@ -12,14 +12,14 @@
 //! | no log, and a place that a backup brought along | the log goes on from that place, with a record about it |
 
 use std::collections::VecDeque;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
+use shared::folder::make_durable;
 use shared::wire::admin::AuditHead;
 
 use super::entry::Entry;
@@ -63,7 +63,7 @@ pub type Found = Vec<Entry>;
 impl Log {
     /// Opens the log in `dir`, or makes it, bounded to `max_bytes`.
     pub fn open(dir: &Path, max_bytes: u64) -> io::Result<(Self, Found)> {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        make_durable(dir)?;
         let mut found = Vec::new();
         let mut segments = VecDeque::from(files::list(dir)?);
         let view = View::of_folder(dir);
@@ -102,7 +102,7 @@ impl Log {
     pub fn open_in(data_dir: &Path, max_bytes: u64) -> io::Result<(Self, Found)> {
         let (dir, restored) = (data_dir.join(files::FOLDER), data_dir.join(RESTORED));
         let Some(place) = files::read_place(&restored)? else { return Self::open(&dir, max_bytes) };
-        DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+        make_durable(&dir)?;
         let fresh = files::list(&dir)?.is_empty();
         if fresh {
             files::write_anchor(&dir, place)?;

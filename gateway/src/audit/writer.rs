@@ -60,11 +60,12 @@ pub(super) struct Promised {
 impl Writer {
     /// Runs until every handle is closed and all that can be written is.
     pub(super) fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
         // What was found at the start comes before all that happens now.
-        self.round();
+        shared.pulse.at_work(|| self.round());
         while self.gather() {
             self.add_due(false);
-            self.round();
+            shared.pulse.at_work(|| self.round());
         }
         self.add_due(true);
         self.failed = None;
@@ -182,13 +183,15 @@ mod tests {
     use super::*;
     use crate::audit::entry::stranger;
     use crate::audit::flood::WINDOW;
+    use crate::store::pulse::Pulse;
 
     #[test]
     fn what_waits_for_a_disk_that_takes_nothing_does_not_grow_with_time() {
         let folder = tempfile::tempdir().expect("a folder");
         let (log, _) = Log::open(folder.path(), 1 << 20).expect("an empty folder");
         let state = Mutex::new((log.view(), Ok(())));
-        let shared = Arc::new(Shared { flood: Mutex::default(), dropped: AtomicU64::new(0), state });
+        let (flood, pulse) = (Mutex::default(), Pulse::default());
+        let shared = Arc::new(Shared { flood, dropped: AtomicU64::new(0), pulse, state });
         let (_jobs, queue) = channel();
         let entry = || Entry::new(stranger(), "service.proxy");
         let notes = (0..NOTES).map(|_| (entry(), None)).collect();

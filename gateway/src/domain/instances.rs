@@ -135,6 +135,11 @@ impl Instances {
         self.all.iter().for_each(|instance| instance.standing.close());
     }
 
+    /// When any of them was heard last, by the clock that does not jump.
+    pub fn heard(&self, now: Now) -> Option<Instant> {
+        self.all.iter().map(|instance| instance.standing.heard().min(now.instant)).max()
+    }
+
     /// The last check-in of any of them.
     pub fn last_seen(&self, now: Now) -> Option<Timestamp> {
         self.all.iter().map(|instance| instance.last_seen(now)).max()

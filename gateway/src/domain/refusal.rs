@@ -17,6 +17,12 @@ pub enum StoreError {
         /// Its cause, in words.
         reason: String,
     },
+    /// The disk hangs. What was begun before may be stored once it answers again.
+    #[error("the store's disk has not answered for {seconds} s")]
+    StandsStill {
+        /// For how long.
+        seconds: u64,
+    },
     /// The store was told to stop.
     #[error("the store is closed")]
     Closed,

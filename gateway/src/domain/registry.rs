@@ -60,7 +60,7 @@ pub struct Edge {
     /// Its agents.
     pub instances: Instances,
     /// Its last check-in as far as it was noted, also from before this start.
-    noted_seen: Option<Timestamp>,
+    noted_seen: Option<presence::Noted>,
     /// What its link carries, while one is up.
     services: Vec<ServiceName>,
     /// Credentials for one login of a stock SSH client.
@@ -135,11 +135,12 @@ impl Registry {
         }
         for (endpoint, at) in records.last_seen {
             if let Some(edge) = registry.edges.get_mut(&endpoint) {
-                edge.noted_seen = Some(at);
-                if edge.record.bound.is_some() {
-                    registry.await_return(endpoint, now);
-                }
+                edge.noted_seen = Some(presence::Noted::before(at));
             }
+        }
+        let bound = registry.edges.values().filter(|edge| edge.record.bound.is_some());
+        for endpoint in bound.map(|edge| edge.record.endpoint).collect::<Vec<_>>() {
+            registry.await_return(endpoint, now);
         }
         registry
     }

@@ -86,6 +86,10 @@ pub fn status(registry: &Registry, edge: &Edge, now: Now) -> admin::EdgeStatus {
         (Phase::Open | Phase::Closing, _, _) => admin::EdgeStatus::TunnelOpen,
         (Phase::Idle | Phase::Wanted | Phase::Offered, true, _) => admin::EdgeStatus::Online,
         (Phase::Idle | Phase::Wanted | Phase::Offered, false, Some(_)) => admin::EdgeStatus::Offline,
+        // When it was seen is noted now and then; that somebody joined is durable.
+        (Phase::Idle | Phase::Wanted | Phase::Offered, false, None) if edge.record.bound.is_some() => {
+            admin::EdgeStatus::Offline
+        }
         (Phase::Idle | Phase::Wanted | Phase::Offered, false, None) => admin::EdgeStatus::NeverJoined,
     }
 }

@@ -36,6 +36,7 @@ use super::check_in::line::{Answer, Desk, Line, Sender, dated};
 use super::connection::Connection;
 use super::peer::Peer;
 use super::problem::{Code, Problem};
+use crate::accept::Accepting;
 use crate::admission::proxy_header::ProxyHeaders;
 use crate::admission::{Admission, Caller, Failure, Port};
 use crate::audit::Audit;
@@ -75,8 +76,6 @@ const MAX_CONCURRENT_STREAMS: u32 = 128;
 const TCP_KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const TCP_KEEPALIVE_PROBES: u32 = 4;
-/// Pause after a failed accept (out of files, out of memory): long enough not to spin, short enough not to be missed.
-const ACCEPT_BACK_OFF: Duration = Duration::from_millis(200);
 /// By what name the audit log has a request over plain HTTP that is not taken.
 const PLAIN_HTTP: &str = "api.plain-http";
 /// First byte of a TLS record that carries a handshake (RFC 8446, 5.1). No HTTP method begins with it.
@@ -147,19 +146,20 @@ pub async fn serve(
     let desk = Arc::new(Desk::new(router, rooms.telemetry.clone()));
     let door = Arc::new(Door { policy, desk, rooms, http: Http::new(), stop: stop.clone() });
     let connections = TaskTracker::new();
-    let accepting = async {
+    let mut accepting = Accepting::on(listener, "http");
+    let accept = async {
         loop {
             let place = place(&places).await;
-            let (socket, address) = accept(&listener).await;
+            let (socket, address) = accepting.next().await;
             let tls = TlsAcceptor::from(Arc::clone(&tls.borrow()));
             connections.spawn(Arc::clone(&door).enter(socket, address, tls, place));
         }
     };
     tokio::select! {
-        () = accepting => {}
+        () = accept => {}
         () = stop.graceful.cancelled() => {}
     }
-    drop(listener);
+    drop(accepting);
     connections.close();
     connections.wait().await;
 }
@@ -171,30 +171,6 @@ async fn place(places: &Arc<Semaphore>) -> OwnedSemaphorePermit {
     }
     warn!("all connection places are taken; new connections wait");
     Arc::clone(places).acquire_owned().await.expect("the semaphore is never closed")
-}
-
-/// The next connection. Errors of accept are the peer's (it left already) or the system's (no files, no memory);
-/// neither is a reason to stop listening.
-async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
-    loop {
-        match listener.accept().await {
-            Ok(accepted) => return accepted,
-            Err(error) if is_about_the_peer(&error) => {
-                debug!(%error, "connection ended before it was accepted")
-            }
-            Err(error) => {
-                warn!(%error, "accept failed; trying again");
-                sleep(ACCEPT_BACK_OFF).await;
-            }
-        }
-    }
-}
-
-fn is_about_the_peer(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
-    )
 }
 
 /// HTTP as it is served. A connection whose TLS handshake agreed on a version is not asked again: what looks for the version

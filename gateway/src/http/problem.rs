@@ -375,6 +375,12 @@ impl From<StoreError> for Problem {
                 Self::new(Code::StoreFull, "the gateway's disk is full, and nothing was changed; free some space")
                     .because(error)
             }
+            StoreError::StandsStill { .. } => Self::new(
+                Code::StoreFailed,
+                "the gateway's disk does not answer, and the change may be made when it does again: look before you try again",
+            )
+            .retry_after_s(STORE_RETRY_S)
+            .because(error),
             StoreError::Failed { .. } | StoreError::Closed => Self::new(
                 Code::StoreFailed,
                 "the gateway's store failed, and the change may be lost; try again, and see the gateway's log",

@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use super::StoreError;
 use super::database::{Database, RETRY};
 use super::instance::Build;
+use super::pulse::{Pulse, in_time};
 
 /// The longest time that a round is kept open for more to come. A flush takes about as long.
 const GATHER: Duration = Duration::from_millis(2);
@@ -40,6 +41,7 @@ pub(super) struct Committer {
     jobs: Mutex<Option<Sender<Job>>>,
     places: Arc<Semaphore>,
     health: Arc<Mutex<Result<(), StoreError>>>,
+    pulse: Arc<Pulse>,
     ended: watch::Receiver<bool>,
 }
 
@@ -49,17 +51,26 @@ impl Committer {
         let (jobs, queue) = channel();
         let (end, ended) = watch::channel(false);
         let health = Arc::new(Mutex::new(Ok(())));
-        let noted = Arc::clone(&health);
+        let pulse = Arc::new(Pulse::default());
+        let noted = (Arc::clone(&health), Arc::clone(&pulse));
         thread::Builder::new().name(name.to_owned()).spawn(move || {
-            run(database, &queue, &noted);
+            run(database, &queue, &noted.0, &noted.1);
             // Nobody may be left to hear it.
             let _ = end.send(true);
         })?;
-        Ok(Self { jobs: Mutex::new(Some(jobs)), places: Arc::new(Semaphore::new(QUEUE)), health, ended })
+        Ok(Self {
+            jobs: Mutex::new(Some(jobs)),
+            places: Arc::new(Semaphore::new(QUEUE)),
+            health,
+            pulse,
+            ended,
+        })
     }
 
-    /// Applies a batch and answers when it is durable. Once it is in the queue it is done also if the caller goes away.
+    /// Applies a batch and answers when it is durable. Once it is in the queue it is done also if the caller goes away;
+    /// while the disk stands still it gets into none.
     pub(super) async fn write(&self, build: Build) -> Result<(), StoreError> {
+        self.pulse.check()?;
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| StoreError::Closed)?;
         let (answer, answered) = oneshot::channel();
         self.send(Job::Write { build, answer, place })?;
@@ -71,12 +82,13 @@ impl Committer {
         &self,
         look: impl FnOnce(&sled::Tree) -> sled::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.pulse.check()?;
         let (answer, answered) = oneshot::channel();
         self.send(Job::Read(Box::new(move |database| {
             // A caller that went away needs no answer.
             let _ = answer.send(database.read(look));
         })))?;
-        answered.await.unwrap_or(Err(StoreError::Closed))
+        in_time(async { answered.await.unwrap_or(Err(StoreError::Closed)) }).await
     }
 
     /// As [`Committer::read`], blocking.
@@ -91,9 +103,9 @@ impl Committer {
         answered.recv().unwrap_or(Err(StoreError::Closed))
     }
 
-    /// How the last attempt to write went.
+    /// How the last attempt to write went, and whether the one that is under way comes to an end.
     pub(super) fn health(&self) -> Result<(), StoreError> {
-        locked(&self.health).clone()
+        self.pulse.check().and_then(|()| locked(&self.health).clone())
     }
 
     /// Does what was asked so far and lets go of the database. Later callers hear that it is closed.
@@ -116,12 +128,12 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn run(mut database: Database, queue: &Receiver<Job>, health: &Mutex<Result<(), StoreError>>) {
+fn run(mut database: Database, queue: &Receiver<Job>, health: &Mutex<Result<(), StoreError>>, pulse: &Pulse) {
     let mut crowd = 1;
     while let Some(round) = next_round(&mut database, queue, crowd, health) {
         crowd = round.writes.len();
         if crowd > 0 {
-            let outcome = database.write(round.writes);
+            let outcome = pulse.at_work(|| database.write(round.writes));
             locked(health).clone_from(&outcome);
             for answer in round.answers {
                 // A caller that went away needs no answer.
@@ -130,7 +142,7 @@ fn run(mut database: Database, queue: &Receiver<Job>, health: &Mutex<Result<(), 
             drop(round.places);
         }
         for read in round.reads {
-            read(&mut database);
+            pulse.at_work(|| read(&mut database));
         }
     }
     database.close();

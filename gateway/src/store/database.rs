@@ -57,6 +57,10 @@ enum State {
 impl Database {
     /// Opens the database in `dir`, or makes it.
     pub(super) fn open(dir: &Path, cache_bytes: u64, on_damage: OnDamage) -> Result<Self, OpenError> {
+        if instance::is_marked(dir) {
+            tracing::warn!(dir = %dir.display(), "a sync failed before this start: writing the database onto itself");
+            instance::settle(dir).map_err(|source| OpenError::Io { dir: dir.to_owned(), source })?;
+        }
         let state = State::Open(open_or_remake(dir, cache_bytes, on_damage)?);
         Ok(Self { dir: dir.to_owned(), cache_bytes, on_damage, state })
     }
@@ -119,6 +123,9 @@ impl Database {
     fn fail(&mut self, doing: &'static str, trouble: Trouble) -> StoreError {
         let error = trouble.to_store_error(doing);
         tracing::error!(dir = %self.dir.display(), %error, "the store failed");
+        if trouble.unsettles() {
+            instance::mark_unsettled(&self.dir);
+        }
         let failed =
             State::Failed { error: error.clone(), tried: Instant::now(), unsettled: trouble.unsettles() };
         if let State::Open(instance) = std::mem::replace(&mut self.state, failed) {
@@ -166,7 +173,10 @@ fn reopen(
     open_or_remake(dir, cache_bytes, on_damage).map_err(|error| match error {
         OpenError::Io { source, .. } => {
             let trouble = Trouble::from(sled::Error::Io(source));
-            *unsettled |= trouble.unsettles();
+            if trouble.unsettles() && !*unsettled {
+                *unsettled = true;
+                instance::mark_unsettled(dir);
+            }
             trouble.to_store_error(DOING)
         }
         other @ (OpenError::Locked { .. } | OpenError::Newer { .. } | OpenError::Damaged { .. }) => {

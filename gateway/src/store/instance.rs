@@ -32,6 +32,9 @@ const SLED_FILE: &str = "db";
 /// Taken for batches and their flush, by every database of the process. They exclude each other inside sled anyway; but
 /// a batch that waits there would also keep the watchdog's flush out, which is to wake the flush that it waits for.
 static TURNS: Mutex<()> = Mutex::new(());
+/// File beside it that stands for as long as the other must be settled. It need not outlive a power cut, since what can
+/// be read after one is what is on disk; it tells a process that is started after this one was killed.
+const UNSETTLED: &str = "unsettled";
 /// Bytes that [`settle`] copies at a time.
 const SETTLE_BUFFER: usize = 1024 * 1024;
 
@@ -124,7 +127,7 @@ impl Instance {
             self.watchdog.flush(&self.sled)
         })?;
         drop(turn);
-        self.file.sync_data().map_err(Trouble::Sync)
+        self.watchdog.sync(&self.file).map_err(Trouble::Sync)
     }
 
     /// Reads whatever `look` looks at.
@@ -288,6 +291,18 @@ pub(super) fn sync_folder(dir: &Path) -> io::Result<()> {
     }
 }
 
+/// Notes that `dir` must be settled, also by whoever opens it next.
+pub(super) fn mark_unsettled(dir: &Path) {
+    if let Err(error) = File::create(dir.join(UNSETTLED)) {
+        tracing::warn!(dir = %dir.display(), %error, "can't note that the database must be settled");
+    }
+}
+
+/// Whether `dir` must be settled by the word of an earlier process.
+pub(super) fn is_marked(dir: &Path) -> bool {
+    dir.join(UNSETTLED).exists()
+}
+
 /// Makes what can be read in `dir` the same as what is on disk. After a failed fsync the kernel may keep pages as clean that
 /// never reached the disk, and later fsyncs succeed without them; writing the file onto itself makes them dirty again.
 pub(super) fn settle(dir: &Path) -> io::Result<()> {
@@ -297,9 +312,14 @@ pub(super) fn settle(dir: &Path) -> io::Result<()> {
     loop {
         let length = file.read_at(&mut buffer, offset)?;
         if length == 0 {
-            return file.sync_all();
+            file.sync_all()?;
+            break;
         }
         file.write_all_at(&buffer[..length], offset)?;
         offset += length as u64;
+    }
+    match fs::remove_file(dir.join(UNSETTLED)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
     }
 }

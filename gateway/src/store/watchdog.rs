@@ -3,8 +3,10 @@
 //! sled 0.34.7 can lose the wake-up for a flush: when the write of a full buffer fails, `exit_reservation` records the
 //! error but notifies nobody, and a flush that went to sleep before waits for ever. Any second flush finds the error and
 //! wakes all. So a thread watches: a flush that takes long is joined by another one, whose own result does not matter.
-//! On a disk that is only slow, both just wait.
+//! On a disk that is only slow, both just wait; the log says so once, and when it is over.
 
+use std::fs::File;
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,7 +16,7 @@ use std::time::{Duration, Instant};
 /// of it within their own timeouts.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Watches the flushes of one database. Dropping it ends its thread.
+/// Watches the flushes and syncs of one database. Dropping it ends its thread.
 #[derive(Debug)]
 pub(super) struct Watchdog {
     shared: Arc<Shared>,
@@ -22,21 +24,30 @@ pub(super) struct Watchdog {
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// Guards `Watch`; never held while sled is called.
+    /// Guards `Watch`; never held while the disk is asked.
     watch: Mutex<Watch>,
     stopped: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Watch {
-    /// The flush that is under way.
-    flush: Option<(sled::Db, Instant)>,
+    /// What is under way, and since when.
+    work: Option<(Work, Instant)>,
+    /// Whether the log has it that this takes long.
+    told: bool,
     stop: bool,
+}
+
+/// What may take long.
+#[derive(Clone, Debug)]
+enum Work {
+    Flush(sled::Db),
+    Sync,
 }
 
 impl Watchdog {
     /// Starts its thread.
-    pub(super) fn start() -> std::io::Result<Self> {
+    pub(super) fn start() -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let watched = Arc::clone(&shared);
         thread::Builder::new().name("store-watchdog".into()).spawn(move || watched.run())?;
@@ -45,10 +56,25 @@ impl Watchdog {
 
     /// Flushes `sled`, watched.
     pub(super) fn flush(&self, sled: &sled::Db) -> sled::Result<()> {
-        self.shared.lock().flush = Some((sled.clone(), Instant::now()));
-        let result = sled.flush();
-        self.shared.lock().flush = None;
-        result.map(drop)
+        self.watched(Work::Flush(sled.clone()), || sled.flush()).map(drop)
+    }
+
+    /// Syncs what is in `file`, watched.
+    pub(super) fn sync(&self, file: &File) -> io::Result<()> {
+        self.watched(Work::Sync, || file.sync_data())
+    }
+
+    fn watched<T>(&self, work: Work, does: impl FnOnce() -> T) -> T {
+        let began = Instant::now();
+        self.shared.lock().work = Some((work, began));
+        let done = does();
+        let mut watch = self.shared.lock();
+        watch.work = None;
+        if std::mem::take(&mut watch.told) {
+            let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            tracing::info!(elapsed_ms, "the store's disk answers again");
+        }
+        done
     }
 }
 
@@ -69,10 +95,13 @@ impl Shared {
         let mut watch = self.lock();
         while !watch.stop {
             watch = self.stopped.wait_timeout(watch, PATIENCE).unwrap_or_else(PoisonError::into_inner).0;
-            let late = watch.flush.as_ref().filter(|(_, since)| since.elapsed() >= PATIENCE);
-            if let Some(sled) = late.map(|(sled, _)| sled.clone()) {
+            let late = watch.work.as_ref().filter(|(_, since)| since.elapsed() >= PATIENCE);
+            let Some(work) = late.map(|(work, _)| work.clone()) else { continue };
+            if !std::mem::replace(&mut watch.told, true) {
+                tracing::error!("the store's disk does not answer; what must be stored waits");
+            }
+            if let Work::Flush(sled) = work {
                 drop(watch);
-                tracing::warn!("a flush of the store takes long");
                 // Its result belongs to the flush that is watched; this one only wakes it.
                 let _ = sled.flush();
                 drop(sled);

@@ -16,10 +16,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::Page;
 use super::page::CONTENT_TYPE as OPEN_METRICS;
+use crate::accept::Accepting;
 
 /// Connections at once: a few scrapers and a curious person. The next one is closed.
 const MAX_CONNECTIONS: usize = 16;
@@ -28,37 +29,28 @@ const MAX_CONNECTIONS: usize = 16;
 const CONNECTION_TIME: Duration = Duration::from_secs(10);
 /// Bytes of a request head; hyper's least.
 const MAX_HEAD: usize = 8 * 1024;
-/// After a failed accept (no descriptors left, say): long enough not to spin, short enough not to be noticed.
-const ACCEPT_BACK_OFF: Duration = Duration::from_millis(200);
 
 /// Serves the page, for ever: dropped, it ends its connections.
 pub async fn serve(listener: TcpListener, page: Arc<Page>) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut accepting = Accepting::on(listener, "metrics");
     let mut connections = JoinSet::new();
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let (socket, peer) = tokio::select! {
+            accepted = accepting.next() => accepted,
             Some(_) = connections.join_next() => continue,
         };
-        match accepted {
-            Ok((socket, peer)) => {
-                let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                    tracing::debug!(%peer, "closed: too many connections for metrics");
-                    continue;
-                };
-                let page = Arc::clone(&page);
-                connections.spawn(async move {
-                    if timeout(CONNECTION_TIME, converse(socket, page)).await.is_err() {
-                        tracing::debug!(%peer, "a connection for metrics took too long");
-                    }
-                    drop(place);
-                });
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            tracing::debug!(%peer, "closed: too many connections for metrics");
+            continue;
+        };
+        let page = Arc::clone(&page);
+        connections.spawn(async move {
+            if timeout(CONNECTION_TIME, converse(socket, page)).await.is_err() {
+                tracing::debug!(%peer, "a connection for metrics took too long");
             }
-            Err(error) => {
-                tracing::warn!(%error, "a connection for metrics could not be accepted");
-                sleep(ACCEPT_BACK_OFF).await;
-            }
-        }
+            drop(place);
+        });
     }
 }
 

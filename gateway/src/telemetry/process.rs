@@ -1,9 +1,8 @@
-//! What the kernel says of this process and of the disk under its data folder: `/proc/self` (proc(5)) and statvfs(3).
+//! What the kernel says of this process: `/proc/self` (proc(5)).
 //!
 //! Everything is optional: where the kernel does not say (no `/proc`, another system), nothing is shown.
 
 use std::fs;
-use std::path::Path;
 
 use rustix::process::{Resource, getrlimit};
 
@@ -28,15 +27,6 @@ pub struct Process {
     pub max_open_files: Option<u64>,
 }
 
-/// The disk that a folder is on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Disk {
-    /// Bytes that this process may still write.
-    pub free_bytes: u64,
-    /// All bytes.
-    pub total_bytes: u64,
-}
-
 impl Process {
     /// This process now. Reads files of the kernel: some tens of microseconds, more with thousands of open files.
     pub fn read() -> Self {
@@ -52,15 +42,6 @@ impl Process {
             open_files: fs::read_dir("/proc/self/fd").ok().map(|files| files.count() as u64),
             max_open_files: getrlimit(Resource::Nofile).current,
         }
-    }
-}
-
-impl Disk {
-    /// The disk under `folder`.
-    pub fn under(folder: &Path) -> Option<Self> {
-        let disk = rustix::fs::statvfs(folder).ok()?;
-        let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
-        Some(Self { free_bytes: bytes(disk.f_bavail), total_bytes: bytes(disk.f_blocks) })
     }
 }
 
@@ -95,12 +76,5 @@ mod tests {
         let spent = || Process::read().cpu_seconds.expect("Linux says so");
         // A tick is ten milliseconds: work until one has passed.
         while spent() <= before.cpu_seconds.expect("Linux says so") {}
-    }
-
-    #[test]
-    fn a_disk_has_no_more_free_than_it_has() {
-        let disk = Disk::under(Path::new("/")).expect("there is a root");
-        assert!(disk.total_bytes > 0 && disk.free_bytes <= disk.total_bytes, "{disk:?}");
-        assert_eq!(Disk::under(Path::new("/no/such/folder")), None);
     }
 }

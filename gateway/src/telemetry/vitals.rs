@@ -8,7 +8,8 @@ use std::time::Duration;
 use shared::wire::admin;
 
 use super::Telemetry;
-use super::process::{Disk, Process};
+use super::disk::{Disk, Looks};
+use super::process::Process;
 use super::series::Series;
 use crate::admission::Admission;
 use crate::admission::policy::Census;
@@ -29,7 +30,7 @@ struct Inner {
     readiness: Readiness,
     admission: Admission,
     budget: Budget,
-    data_dir: PathBuf,
+    disk: Looks,
     /// Guards the series; held for as long as copying it takes.
     series: Mutex<Series>,
 }
@@ -54,7 +55,8 @@ impl Vitals {
         data_dir: PathBuf,
     ) -> Self {
         let series = Mutex::new(Series::default());
-        Self(Arc::new(Inner { telemetry, tunnels, readiness, admission, budget, data_dir, series }))
+        let disk = Looks::at(data_dir);
+        Self(Arc::new(Inner { telemetry, tunnels, readiness, admission, budget, disk, series }))
     }
 
     /// The counters.
@@ -111,10 +113,9 @@ impl Vitals {
     /// Reads everything; of edges, those within reach.
     pub(super) async fn read(&self, reach: Reach) -> Reading {
         let measure = self.0.tunnels.measure(reach).await;
-        let data_dir = self.0.data_dir.clone();
-        let files = move || (Process::read(), Disk::under(&data_dir));
-        // A disk that hangs must not hang whoever else is on this thread.
-        let (process, disk) = tokio::task::spawn_blocking(files).await.unwrap_or_default();
+        // With thousands of open files it takes a while to count them.
+        let process = tokio::task::spawn_blocking(Process::read).await.unwrap_or_default();
+        let disk = self.0.disk.look().await;
         let (admission, memory) = (self.0.admission.census(), self.0.budget.memory().clone());
         Reading { measure, process, disk, admission, memory }
     }

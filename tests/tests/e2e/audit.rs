@@ -1,32 +1,21 @@
 //! What was done, as the audit log tells it afterwards: nothing acknowledged is missing, nothing secret is in it, and what
 //! somebody changed in it shows.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use futures_util::future::join_all;
 use hyper::Method;
 use serde_json::json;
 use shared::wire::admin::{
     AuditActorKind, AuditOutcome, AuditPage, AuditRecord, AuditVerdict, AuditVia, BULK_EDGES, CreateEdge,
     EdgeCreated, MAX_BULK,
 };
-use tests::admin::Admin;
 use tests::fakes::http::Web;
 use tests::fakes::tcp::{Tcp, assert_echo};
 use tests::gateway::{Gateway, GatewayOptions};
 use tests::process::{Ended, binary, run};
 use tests::site::{EDGE, Site};
 use tests::wait::{SOON, until};
-
-/// Rounds of the test that kills.
-const KILLS: usize = 5;
-/// Acknowledged changes of a round before the kill.
-const ENOUGH: usize = 60;
-const WORKERS: usize = 8;
 
 /// Everything that the log of a data folder holds, oldest first.
 pub(crate) fn records(data: &Path) -> Vec<AuditRecord> {
@@ -57,61 +46,6 @@ async fn verify_offline(args: &[&str]) -> Ended {
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("paths of temporary files are plain")
-}
-
-/// Creates edges until the gateway is gone; the names of those that were acknowledged.
-async fn enrol(admin: Admin, prefix: String, acknowledged: Arc<AtomicUsize>) -> Vec<String> {
-    let mut names = Vec::new();
-    for number in 0.. {
-        let name = format!("{prefix}-{number}");
-        let Ok(answer) = admin.http.send_json(Method::POST, "/api/v1/edges", &json!({ "name": name })).await
-        else {
-            break;
-        };
-        if answer.status == 201 {
-            names.push(name);
-            acknowledged.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-    names
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_acknowledged_change_has_its_record_however_often_the_gateway_is_killed() {
-    let mut gateway = Gateway::start().await;
-    let mut expected = BTreeSet::new();
-    for round in 0..KILLS {
-        let acknowledged = Arc::new(AtomicUsize::new(0));
-        let workers: Vec<_> = (0..WORKERS)
-            .map(|worker| {
-                let prefix = format!("r{round}w{worker}");
-                tokio::spawn(enrol(gateway.admin.clone(), prefix, Arc::clone(&acknowledged)))
-            })
-            .collect();
-        until(SOON, "enough edges are acknowledged", async || {
-            (acknowledged.load(Ordering::Relaxed) >= ENOUGH).then_some(())
-        })
-        .await;
-        gateway.kill();
-        for names in join_all(workers).await {
-            expected.extend(names.expect("no worker panicked"));
-        }
-        let ended = verify_offline(&["--data-dir", text(&gateway.data())]).await;
-        // The kill may leave an incomplete last line, which nobody was told of; nothing else.
-        let wrong = ended.stdout.matches(".jsonl").count();
-        assert!(wrong == ended.stdout.matches("it ends within a record").count(), "{ended:?}");
-        gateway.resume().await;
-    }
-    let verdict = verified(&gateway).await;
-    assert!(verdict.intact && verdict.damage_noted == 0, "{verdict:?}");
-    let recorded: BTreeSet<_> = records(&gateway.data())
-        .into_iter()
-        .filter(|record| record.action == "edge.create" && record.outcome == AuditOutcome::Ok)
-        .filter_map(|record| record.edge.map(|edge| edge.to_string()))
-        .collect();
-    let missing: Vec<_> = expected.difference(&recorded).collect();
-    assert!(missing.is_empty(), "{missing:?}");
-    assert!(expected.len() >= KILLS * ENOUGH);
 }
 
 #[tokio::test]

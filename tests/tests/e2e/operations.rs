@@ -5,15 +5,14 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use hyper::{Method, StatusCode};
+use hyper::Method;
 use rustix::process::Signal;
-use serde_json::json;
 use shared::wire::admin::{Health, HealthStatus};
 use tempfile::TempDir;
 use tests::fakes::http::Web;
 use tests::fakes::tcp::{Tcp, assert_echo};
 use tests::gateway::{DRAIN, Gateway, GatewayOptions};
-use tests::http::{Answer, Http};
+use tests::http::Http;
 use tests::process::{binary, run};
 use tests::site::{EDGE, Site};
 use tests::wait::{SOON, until};
@@ -113,41 +112,6 @@ async fn health_and_readiness_are_told_without_login() {
     drop(gateway);
     let ended = run(check(&api)).await;
     assert_ne!(ended.code, 0, "{ended:?}");
-}
-
-#[tokio::test]
-async fn a_full_disk_is_told_by_readyz_and_passes_when_there_is_room() {
-    let gateway = GatewayOptions::default().on_a_disk_to_fill().start().await;
-    gateway.admin.create("before").await;
-    let anonymous = gateway.admin.http.anonymous();
-    let enrol = async |name: &str| {
-        let new = json!({ "name": name });
-        gateway.admin.http.send_json(Method::POST, "/api/v1/edges", &new).await.expect("an answer")
-    };
-    gateway.fill_disk();
-    // Room for the record of the first change was reserved before, and what can't be stored may be told as a failure.
-    let refused =
-        until(SOON, "a change is refused", async || Some(enrol("during").await).filter(is_full)).await;
-    assert!(refused.problem(507).detail.contains("full"));
-    let ill: Health = anonymous.get("/readyz").await.expect("an answer").expect(503).json();
-    assert_eq!(ill.status, HealthStatus::Unavailable);
-    let reasons: Vec<_> = ill.parts.values().filter_map(|part| part.reason.as_deref()).collect();
-    assert!(!reasons.is_empty() && reasons.iter().all(|reason| reason.contains("full")), "{ill:?}");
-    assert!(ill.parts["http"].status == HealthStatus::Ok, "{ill:?}");
-    let ended = run(tidegate(&["healthcheck", "--ready", "--api-addr", &gateway.api().to_string()])).await;
-    assert_ne!(ended.code, 0, "{ended:?}");
-    // What is there is shown and used meanwhile.
-    gateway.admin.get("/api/v1/edges/before").await.expect(200);
-
-    gateway.free_disk();
-    let ready = async || anonymous.get("/readyz").await.ok().filter(|answer| answer.status == 200).map(drop);
-    until(SOON, "it is ready again, without anybody's doing", ready).await;
-    enrol("after").await.expect(201);
-    gateway.admin.get("/api/v1/edges/after").await.expect(200);
-}
-
-fn is_full(answer: &Answer) -> bool {
-    answer.status == StatusCode::INSUFFICIENT_STORAGE
 }
 
 #[tokio::test]

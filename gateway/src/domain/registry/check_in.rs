@@ -8,6 +8,7 @@ use shared::wire::check_in::{CheckIn, FailedOffer, Identity, PROTOCOL_VERSION};
 use subtle::ConstantTimeEq as _;
 
 use super::changes::Pending;
+use super::presence::Noted;
 use super::{Accepted, BUSY_RETRY_S, Command, Decision, Event, MAX_PARKED, Origin, Registry, Stands, Token};
 use crate::domain::Now;
 use crate::domain::edge::Change;
@@ -108,7 +109,7 @@ impl Registry {
         };
         let told = known.told.replace(rule.interval);
         let hello_wanted = known.hello.is_none();
-        edge.noted_seen = Some(now.wall);
+        edge.noted_seen = Some(Noted::at(now));
         let is_news = !edge.presence.is_online() || told != Some(rule.interval);
         self.seen.insert(endpoint, now.wall);
         if is_news {

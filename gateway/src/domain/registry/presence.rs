@@ -153,10 +153,35 @@ impl Registry {
     }
 }
 
+/// A time at which an edge was heard, as it is noted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Noted {
+    /// For people.
+    at: Timestamp,
+    /// The same by the clock that does not jump, which decides what was later: the one on the wall may have been put back
+    /// since. `None` if it was before this start.
+    heard: Option<Instant>,
+}
+
+impl Noted {
+    /// Now.
+    pub(super) fn at(now: Now) -> Self {
+        Self { at: now.wall, heard: Some(now.instant) }
+    }
+
+    /// Before this start.
+    pub(super) fn before(at: Timestamp) -> Self {
+        Self { at, heard: None }
+    }
+}
+
 impl Edge {
     /// Its last check-in, also from before this start.
     pub fn last_seen(&self, now: Now) -> Option<Timestamp> {
-        self.noted_seen.max(self.instances.last_seen(now))
+        match self.noted_seen {
+            Some(noted) if noted.heard >= self.instances.heard(now) => Some(noted.at),
+            Some(_) | None => self.instances.last_seen(now),
+        }
     }
 
     /// Notes its last check-in, to be written with the next batch where it is news.
@@ -166,10 +191,12 @@ impl Edge {
         endpoint: EndpointId,
         seen: &mut HashMap<EndpointId, Timestamp>,
     ) {
-        let last_seen = self.last_seen(now);
-        if last_seen > self.noted_seen {
-            self.noted_seen = last_seen;
-            seen.extend(last_seen.map(|at| (endpoint, at)));
+        let heard = self.instances.heard(now);
+        if heard > self.noted_seen.and_then(|noted| noted.heard)
+            && let Some(at) = self.instances.last_seen(now)
+        {
+            self.noted_seen = Some(Noted { at, heard });
+            seen.insert(endpoint, at);
         }
     }
 }

@@ -17,6 +17,7 @@ use shared::fingerprint::HostKeyFingerprint;
 use shared::id::{EdgeName, EndpointId, KeyDigest, ServiceName};
 use subtle::ConstantTimeEq as _;
 
+use super::presence::Noted;
 use super::{Admitted, Command, Edge, Registry, Token};
 use crate::domain::Now;
 use crate::domain::edge::{StockKey, Timestamp};
@@ -174,7 +175,7 @@ impl Registry {
         if let Some(edge) = self.edges.get_mut(&endpoint)
             && edge.tunnel.party() == Some(Party::Stock)
         {
-            edge.noted_seen = Some(now.wall);
+            edge.noted_seen = Some(Noted::at(now));
             self.seen.insert(endpoint, now.wall);
         }
     }

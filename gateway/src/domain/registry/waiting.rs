@@ -67,6 +67,7 @@ impl Registry {
                     (false, Some(seen)) => {
                         format!("to check in, which was last seen at {}", view::rfc3339(seen))
                     }
+                    (false, None) if edge.record.bound.is_some() => "to check in".to_owned(),
                     (false, None) => "to check in, which has never joined".to_owned(),
                 }
             }
@@ -184,6 +185,9 @@ impl Registry {
             }
             (Phase::Idle | Phase::Wanted | Phase::Open, None, Some(seen)) => {
                 format!("its agent was last seen at {}", view::rfc3339(seen))
+            }
+            (Phase::Idle | Phase::Wanted | Phase::Open, None, None) if edge.record.bound.is_some() => {
+                "its agent has not come by since the gateway was started".to_owned()
             }
             (Phase::Idle | Phase::Wanted | Phase::Open, None, None) => {
                 "no agent has ever joined with its token".to_owned()

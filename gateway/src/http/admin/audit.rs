@@ -24,6 +24,7 @@ use crate::audit::verify::verify_view;
 use crate::http::ApiState;
 use crate::http::body::Query;
 use crate::http::problem::{Code, Problem, Result};
+use crate::store::pulse::in_time;
 
 /// Records of a page where the query names no limit.
 const DEFAULT_LIMIT: usize = 100;
@@ -87,15 +88,18 @@ pub(super) async fn list(
 
 /// A page of the log, read on a thread for blocking work.
 pub(in crate::http) async fn read(state: &ApiState, asked: Asked) -> Result<AuditPage> {
-    let place = PAGE_PLACES.acquire().await.expect("nobody closes this semaphore");
-    let view = state.audit.view();
-    // The thread goes on after a client that went away, and so does its place.
-    let read = spawn_blocking(move || {
-        let _place = place;
-        page(&view, &asked)
-    });
-    let read = read.await;
-    read.map_err(Problem::internal)?.map_err(Problem::internal)
+    in_time(async {
+        let place = PAGE_PLACES.acquire().await.expect("nobody closes this semaphore");
+        let view = state.audit.view();
+        // The thread goes on after a client that went away, and so does its place.
+        let read = spawn_blocking(move || {
+            let _place = place;
+            page(&view, &asked)
+        });
+        let read = read.await;
+        read.map_err(Problem::internal)?.map_err(Problem::internal)
+    })
+    .await
 }
 
 /// `GET /audit/export`: the log as it was when it was asked for, without the record of that. Where it breaks off, the

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::domain::event::{Cause, What};
+use crate::domain::view;
+use shared::wire::admin::EdgeStatus;
 
 impl Bench {
     /// What was told since the last look.
@@ -18,6 +20,7 @@ impl Bench {
 }
 
 const INTERVAL: Duration = Duration::from_secs(5);
+const HOUR_MS: u64 = 3_600_000;
 
 #[test]
 fn life_of_an_edge_is_told_in_order() {
@@ -132,6 +135,35 @@ fn cluster_is_online_while_one_instance_is() {
     assert_eq!(bench.told(), [], "the first one fell silent, the other did not");
     bench.pass(INTERVAL * 3 + Duration::from_secs(1));
     assert!(matches!(bench.told()[..], [What::Offline { .. }]));
+}
+
+#[test]
+fn a_clock_that_is_put_back_hides_no_check_in() {
+    let mut bench = Bench::new();
+    let agent = bench.joined("shop");
+    bench.now.wall = Timestamp(bench.now.wall.0 + 2 * HOUR_MS);
+    bench.pass(INTERVAL);
+    bench.check_in(&agent, CheckIn::default()).expect("accepted");
+    bench.now.wall = Timestamp(bench.now.wall.0 - HOUR_MS);
+    for _ in 0..3 {
+        bench.pass(INTERVAL);
+        bench.check_in(&agent, CheckIn::default()).expect("accepted");
+        let edge = bench.registry.edge(&name("shop")).expect("there");
+        assert_eq!(edge.last_seen(bench.now), Some(bench.now.wall));
+    }
+}
+
+#[test]
+fn an_agent_that_joined_is_offline_and_not_new_where_the_gateway_was_killed_before_it_noted_when() {
+    let mut bench = Bench::new();
+    bench.joined("shop");
+    let edges = vec![bench.registry.edge(&name("shop")).expect("there").record.clone()];
+    bench.registry = Registry::new(Records { edges, ..Default::default() }, bench.now);
+    bench.told();
+    let edge = bench.registry.edge(&name("shop")).expect("there");
+    assert_eq!(view::status(&bench.registry, edge, bench.now), EdgeStatus::Offline);
+    bench.pass(INTERVAL * 3 + Duration::from_secs(1));
+    assert_eq!(bench.told(), [What::Offline { last_seen: None }]);
 }
 
 #[test]
