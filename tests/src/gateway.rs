@@ -213,6 +213,15 @@ impl Gateway {
         self.wait_ready(start).await;
     }
 
+    /// Of one that was killed: starts it again on any free ports, and kills it after this time, however far it came.
+    pub async fn start_in_vain(&mut self, life: Duration) {
+        let any = SocketAddr::new(self.api.ip(), 0);
+        self.process = spawn(&self.options, self.directory.path(), any, any, &self.log);
+        // A moment that nobody chose is the point; nothing is waited for.
+        tokio::time::sleep(life).await;
+        self.process.kill();
+    }
+
     /// Kills it and starts it again.
     pub async fn kill_and_resume(&mut self) {
         self.kill();

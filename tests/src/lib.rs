@@ -16,6 +16,7 @@
 //! | [`network`] | a machine of its own for an agent, with a cable to pull |
 //! | [`small_disk`] | a real file system that is soon full |
 //! | [`clock`], [`names`] | the time on the wall and the names that a program finds, for a test to change |
+//! | [`setting`](mod@setting) | variables that make a suite longer |
 //! | [`tool`] | programs of this system that a test needs, by the name of their package |
 //!
 //! The rule: a test waits for a condition with a deadline, never for a duration, and a test that lacks something
@@ -35,6 +36,7 @@ pub mod names;
 pub mod network;
 pub mod openssh;
 pub mod process;
+pub mod setting;
 pub mod site;
 pub mod small_disk;
 pub mod stranger;

@@ -1,7 +1,7 @@
 //! `kill -9` of the gateway, again and again in the middle of enrolments, bindings, settings, API tokens and snapshots, all at
 //! once: whatever it acknowledged is there afterwards, every start succeeds, and the audit log is whole and has all of it.
 //!
-//! `TIDEGATE_TEST_KILLS` is how many times; the figures that are told of it were got with 500.
+//! `TIDEGATE_TEST_KILLS` is how many times.
 
 pub(crate) mod witness;
 
@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use tests::gateway::Gateway;
 use tests::process::{binary, run};
+use tests::setting::setting;
 
 use self::witness::Witness;
 
@@ -20,14 +21,9 @@ const KILLS: usize = 12;
 /// blow falls on batches of every size.
 const ACKNOWLEDGED: [usize; 5] = [3, 40, 90, 7, 150];
 
-/// A number that a variable of the environment may change.
-pub(crate) fn setting(name: &str, default: usize) -> usize {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number")))
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_or_torn_however_often_the_gateway_is_killed() {
-    let kills = setting(KILLS_VARIABLE, KILLS);
+    let kills = setting(KILLS_VARIABLE).unwrap_or(KILLS);
     let started = Instant::now();
     let mut gateway = Gateway::start().await;
     let mut witness = Witness::new();

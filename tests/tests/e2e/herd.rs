@@ -14,6 +14,7 @@ use shared::wire::admin::{EdgeStatus, Settings, TunnelState};
 use tempfile::TempDir;
 use tests::fakes::http::Web;
 use tests::gateway::Gateway;
+use tests::setting::setting;
 use tests::wait::until;
 use tokio_util::sync::CancellationToken;
 
@@ -64,7 +65,7 @@ async fn count(gateway: &Gateway, state: TunnelState) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tunnels_that_fall_idle_together_all_close_with_their_snapshots_within_a_minute() {
-    let herd = std::env::var("TIDEGATE_TEST_HERD").map_or(HERD, |text| text.parse().expect("a number"));
+    let herd = setting("TIDEGATE_TEST_HERD").unwrap_or(HERD);
     let (mut gateway, web) = (Gateway::start().await, Web::start().await);
     let folder = TempDir::new().expect("the folder for temporary files is writable");
     let stop = CancellationToken::new();

@@ -13,6 +13,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use tests::fakes::http::Web;
 use tests::gateway::Gateway;
 use tests::process::run;
+use tests::setting::setting;
 use tests::site::{EDGE, Site};
 use tests::tool;
 use tests::wait::{SOON, until};
@@ -24,10 +25,6 @@ const LASTS: u64 = 30;
 const PAUSE: Duration = Duration::from_secs(3);
 /// A request waits for a tunnel for two intervals and ten seconds, and a restart of the gateway takes a moment.
 const BOUNDED: Duration = Duration::from_secs(30);
-
-fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number")))
-}
 
 /// What a client went through.
 #[derive(Debug, Default)]

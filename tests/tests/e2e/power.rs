@@ -3,18 +3,22 @@
 //!
 //! `TIDEGATE_TEST_POWER_CUTS` is how many times.
 
-use std::time::Instant;
+use std::fs::File;
+use std::time::{Duration, Instant};
 
 use fixtures::disk::{Disk, Fault, Left};
 use tests::gateway::{Gateway, GatewayOptions};
+use tests::setting::setting;
 use tests::site::Site;
 use tests::wait::{SOON, until};
 
-use crate::crash::setting;
 use crate::crash::witness::Witness;
 
 const CUTS_VARIABLE: &str = "TIDEGATE_TEST_POWER_CUTS";
 const CUTS: usize = 6;
+/// First starts that the power ends, and how long the longest of them lasts: about as long as a start takes.
+const STARTS: usize = 20;
+const LONGEST_START: Duration = Duration::from_millis(300);
 /// Bytes of the disk.
 const CAPACITY: u64 = 256 * 1024 * 1024;
 /// Acknowledged writes before each cut.
@@ -64,12 +68,38 @@ async fn survives(cuts: usize, left: impl Fn(u64) -> Left) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_when_the_power_goes() {
-    survives(setting(CUTS_VARIABLE, CUTS), |_| Left::Nothing).await;
+    survives(setting(CUTS_VARIABLE).unwrap_or(CUTS), |_| Left::Nothing).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_when_a_part_of_what_was_not_synced_gets_to_the_disk() {
-    survives(setting(CUTS_VARIABLE, CUTS), Left::Some).await;
+    survives(setting(CUTS_VARIABLE).unwrap_or(CUTS), Left::Some).await;
+}
+
+/// However far its first starts came: keys that are half there, a database without its format, an empty log.
+async fn starts_in_the_end(left: impl Fn(u64) -> Left) {
+    let (mut disk, mut gateway) = on_a_disk().await;
+    gateway.kill();
+    // As if it had never been there.
+    std::fs::remove_dir_all(disk.path().join("state")).expect("nobody uses it any more");
+    File::open(disk.path()).and_then(|root| root.sync_all()).expect("a folder can be synced");
+    for start in 0..setting(CUTS_VARIABLE).unwrap_or(STARTS) {
+        gateway.start_in_vain(LONGEST_START.mul_f64(start as f64 % 20.0 / 20.0)).await;
+        disk.cut_power(left(start as u64)).expect("nobody uses it any more");
+    }
+    // The token of a life that is forgotten.
+    std::fs::remove_file(gateway.folder().join("token")).ok();
+    gateway.resume().await;
+    gateway.admin.create("shop").await;
+    gateway.kill();
+    cut(&mut disk, &mut gateway, left(u64::MAX)).await;
+    gateway.admin.edge("shop").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_whose_power_goes_while_it_starts_for_the_first_time_starts_in_the_end() {
+    starts_in_the_end(|_| Left::Nothing).await;
+    starts_in_the_end(Left::Some).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -92,7 +122,7 @@ async fn an_agent_is_the_one_that_it_was_when_its_power_went() {
 async fn nothing_acknowledged_is_lost_when_the_power_goes_after_failed_syncs() {
     let (mut disk, mut gateway) = on_a_disk().await;
     let mut witness = Witness::new();
-    for round in 0..setting(CUTS_VARIABLE, CUTS).div_ceil(2) {
+    for round in 0..setting(CUTS_VARIABLE).unwrap_or(CUTS).div_ceil(2) {
         let mut working = witness.begin(&gateway.admin);
         working.acknowledged(ACKNOWLEDGED[round % ACKNOWLEDGED.len()]).await;
         disk.set(Fault::SyncFails);

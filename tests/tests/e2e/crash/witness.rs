@@ -386,7 +386,7 @@ struct Tokens {
     token: Note<Option<String>>,
     /// Tokens that may be there or not: they are nobody's any more.
     doubtful: Vec<String>,
-    /// Ids of those that are known, by label.
+    /// Of the token, once it is known.
     id: Option<uuid::Uuid>,
 }
 
