@@ -4,8 +4,9 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use fixtures::intruder::dial;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::http::Http;
@@ -25,11 +26,7 @@ impl Stranger {
 
     /// A connection from there.
     pub async fn connect(self, to: SocketAddr) -> io::Result<TcpStream> {
-        let socket = TcpSocket::new_v4()?;
-        socket.bind((self.0, 0).into())?;
-        let stream = socket.connect(to).await?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
+        dial(to, self.0).await
     }
 
     /// Sends `bytes`, and reads whatever comes until the other end closes.
