@@ -23,6 +23,7 @@ const END: Duration = Duration::from_secs(45);
 pub struct Gateway {
     program: PathBuf,
     folder: PathBuf,
+    flags: Vec<String>,
     process: Process,
     /// Where it serves its API.
     pub api: SocketAddr,
@@ -49,7 +50,15 @@ impl Gateway {
     /// # Errors
     /// If it does not come up; with its last words.
     pub async fn start(program: &Path, folder: &Path) -> Result<Self> {
-        Self::start_on(Ipv4Addr::LOCALHOST.into(), program, folder).await
+        Self::start_with(program, folder, Vec::new()).await
+    }
+
+    /// As [`Gateway::start`], with these flags besides its usual ones.
+    ///
+    /// # Errors
+    /// As for [`Gateway::start`].
+    pub async fn start_with(program: &Path, folder: &Path, flags: Vec<String>) -> Result<Self> {
+        Self::begin(Ipv4Addr::LOCALHOST.into(), program, folder, flags).await
     }
 
     /// As [`Gateway::start`], on another address of this machine.
@@ -57,8 +66,12 @@ impl Gateway {
     /// # Errors
     /// As for [`Gateway::start`].
     pub async fn start_on(address: IpAddr, program: &Path, folder: &Path) -> Result<Self> {
+        Self::begin(address, program, folder, Vec::new()).await
+    }
+
+    async fn begin(address: IpAddr, program: &Path, folder: &Path, flags: Vec<String>) -> Result<Self> {
         let free = SocketAddr::new(address, 0);
-        let (process, ready) = start(program, folder, free, free).await?;
+        let (process, ready) = start(program, folder, &flags, free, free).await?;
         let address = |field: &str| -> Result<SocketAddr> {
             ready[field]
                 .as_str()
@@ -72,6 +85,7 @@ impl Gateway {
         Ok(Self {
             program: program.to_owned(),
             folder: folder.to_owned(),
+            flags,
             process,
             api,
             ssh,
@@ -89,13 +103,22 @@ impl Gateway {
         self.process.terminate(END).await?;
         let down = begun.elapsed();
         let begun = Instant::now();
-        (self.process, _) = start(&self.program, &self.folder, self.api, self.ssh).await?;
+        (self.process, _) = start(&self.program, &self.folder, &self.flags, self.api, self.ssh).await?;
         Ok(Restarted { down, up: begun.elapsed() })
     }
 
     /// Its process.
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Tasks of it that panicked since it was started last, as far as its log says.
+    ///
+    /// # Errors
+    /// If its log can't be read.
+    pub fn panics(&self) -> Result<u64> {
+        let log = fs::read(log_file(&self.folder)).context("can't read the gateway's log")?;
+        Ok(String::from_utf8_lossy(&log).matches("panicked at").count() as u64)
     }
 
     /// Where its API token is.
@@ -108,9 +131,19 @@ fn token_file(folder: &Path) -> PathBuf {
     folder.join("token")
 }
 
-async fn start(program: &Path, folder: &Path, api: SocketAddr, ssh: SocketAddr) -> Result<(Process, Value)> {
+fn log_file(folder: &Path) -> PathBuf {
+    folder.join("gateway.log")
+}
+
+async fn start(
+    program: &Path,
+    folder: &Path,
+    flags: &[String],
+    api: SocketAddr,
+    ssh: SocketAddr,
+) -> Result<(Process, Value)> {
     let mut command = process::program(program);
-    command.args(["serve", "--json", "--metrics-addr", "none"]);
+    command.args(["serve", "--json", "--metrics-addr", "none"]).args(flags);
     command.args(["--api-addr", &api.to_string(), "--ssh-addr", &ssh.to_string()]);
     if !api.ip().is_loopback() {
         // The end of a path: an operator on the gateway's machine comes from that address itself.
@@ -119,7 +152,7 @@ async fn start(program: &Path, folder: &Path, api: SocketAddr, ssh: SocketAddr) 
     command.arg("--data-dir").arg(folder.join("gateway"));
     command.arg("--bootstrap-token-file").arg(token_file(folder));
     // `Process` makes its log anew, so that the word of an earlier start is not taken for this one's.
-    let mut process = Process::start("tidegate serve", command, folder.join("gateway.log"))?;
+    let mut process = Process::start("tidegate serve", command, log_file(folder))?;
     let ready = process.printed("that it is ready", ready_record).await?;
     Ok((process, ready))
 }

@@ -13,6 +13,7 @@
 //! | [`stream`] | one connection through a way |
 //! | [`throughput`], [`latency`] | the two measurements |
 //! | [`agents`] | thousands of simulated agents: engine, schedule, and what is measured |
+//! | [`attacks`] | attacks on a gateway, with agents at work beside them |
 //! | [`options`] | the command line |
 //!
 //! The rule: a black box. The harness knows the programs by their command lines, the wire types in `shared` and /proc,
@@ -21,6 +22,7 @@
 
 pub mod admin;
 pub mod agents;
+pub mod attacks;
 pub mod bench;
 pub mod bore;
 pub mod gateway;

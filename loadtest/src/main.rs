@@ -20,7 +20,7 @@ use loadtest::report::document::{Document, Results};
 use loadtest::report::outputs::{Outcome, Outputs};
 use loadtest::report::{self, BulkRow, Placed, Report, markdown};
 use loadtest::units::MIB;
-use loadtest::{agents, latency, throughput};
+use loadtest::{agents, attacks, latency, throughput};
 use tokio::signal::ctrl_c;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
@@ -35,6 +35,9 @@ async fn main() -> ExitCode {
     let measurement = Options::parse().measurement;
     if let Measurement::Agents { agents, outputs } = measurement {
         return end(run_agents(&agents, &outputs).await);
+    }
+    if let Measurement::Attacks { attacks, outputs } = measurement {
+        return end(run_attacks(&attacks, &outputs).await);
     }
     if let Measurement::AgentsWorker = measurement {
         return end(agents::worker::work().await.map(|()| Outcome::Fine));
@@ -84,6 +87,26 @@ async fn run_agents(options: &agents::options::Options, outputs: &Outputs) -> Re
     outputs.publish(Results::Agents(report), earlier.as_ref())
 }
 
+/// Attacks. The first Ctrl-C ends them after the one that goes on, with a report; the second one at once, without.
+async fn run_attacks(options: &attacks::options::Options, outputs: &Outputs) -> Result<Outcome> {
+    let earlier = outputs.earlier()?;
+    let interrupt = CancellationToken::new();
+    let measuring = attacks::measure(options, &interrupt, complain);
+    tokio::pin!(measuring);
+    let report = tokio::select! {
+        report = &mut measuring => report,
+        _ = interrupted() => {
+            interrupt.cancel();
+            complain("ending after this attack; once more to end at once");
+            tokio::select! {
+                report = &mut measuring => report,
+                _ = interrupted() => Err(anyhow!("interrupted; nothing is left running")),
+            }
+        }
+    }?;
+    outputs.publish(Results::Attacks(report), earlier.as_ref())
+}
+
 /// How far simulated agents are, on a terminal.
 struct Line;
 
@@ -118,8 +141,8 @@ async fn interrupted() -> io::Result<()> {
 
 async fn run(measurement: Measurement) -> Result<Outcome> {
     match measurement {
-        Measurement::Agents { .. } | Measurement::AgentsWorker => {
-            bail!("simulated agents have a run of their own")
+        Measurement::Agents { .. } | Measurement::Attacks { .. } | Measurement::AgentsWorker => {
+            bail!("simulated agents have runs of their own")
         }
         Measurement::Throughput { bytes, run } => {
             let earlier = run.outputs.earlier()?;

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use fixtures::netpath::{Loss, Weather};
 
 use crate::agents;
+use crate::attacks;
 use crate::bench::Peers;
 use crate::report::outputs::Outputs;
 use crate::site::Programs;
@@ -81,6 +82,19 @@ pub enum Measurement {
         /// What agents do.
         #[command(flatten)]
         agents: Box<agents::options::Options>,
+        /// Where the report goes.
+        #[command(flatten)]
+        outputs: Outputs,
+    },
+    /// Attacks on a gateway with honest agents and operators at work beside them: what becomes of both
+    ///
+    /// Starts the gateway itself, plays honest agents, tunnels and operators, and attacks in one way after the other. Exits
+    /// with 1 if anything was let in that must not be, a task of the gateway panicked, it took more memory than its budget,
+    /// or honest work failed or took a second.
+    Attacks {
+        /// How to attack.
+        #[command(flatten)]
+        attacks: Box<attacks::options::Options>,
         /// Where the report goes.
         #[command(flatten)]
         outputs: Outputs,

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | this file | samples of bulk data and requests, and the rows that they come to |
 //! | [`document`] | what is written as JSON, with its version |
-//! | [`text`], [`agents`] | tables for a terminal, which Markdown reads as well |
+//! | [`text`], [`agents`], [`attacks`] | tables for a terminal, which Markdown reads as well |
 //! | [`figures`] | every report as one list of named figures |
 //! | [`compare`], [`bounds`] | what changed since an earlier report; what is over a bound |
 //! | [`page`], [`chart`] | one HTML file with charts that needs nothing else |
@@ -15,6 +15,7 @@
 //! can't disagree.
 
 pub mod agents;
+pub mod attacks;
 pub mod bounds;
 pub mod chart;
 pub mod compare;

@@ -94,9 +94,17 @@ impl Server {
                 pin,
             });
         }
-        let program = beside(options.tidegate.as_deref(), "tidegate")?;
+        Self::start(options.tidegate.as_deref(), Vec::new()).await
+    }
+
+    /// A new gateway, of the program that is named or the one beside this one, with these flags besides its usual ones.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub async fn start(program: Option<&Path>, flags: Vec<String>) -> Result<Self> {
+        let program = beside(program, "tidegate")?;
         let folder = folder()?;
-        let gateway = Gateway::start(&program, folder.path()).await?;
+        let gateway = Gateway::start_with(&program, folder.path(), flags).await?;
         Ok(Self {
             kind: Target::Gateway,
             api: gateway.api,
@@ -136,6 +144,14 @@ impl Server {
             running: Running::Floor(process, folder),
             pin,
         })
+    }
+
+    /// The gateway that was started here.
+    pub fn started(&self) -> Option<&Gateway> {
+        match &self.running {
+            Running::Gateway(gateway, _) => Some(gateway),
+            Running::Floor(..) | Running::Elsewhere => None,
+        }
     }
 
     /// Whether it is on this machine's loopback interface, where every address of 127.0.0.0/8 reaches it.

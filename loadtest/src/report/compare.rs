@@ -147,6 +147,7 @@ fn plan(results: &Results) -> Value {
     match results {
         Results::Throughput(report) | Results::Path(report) => serde_json::json!({ "each": report.each }),
         Results::Latency(report) => serde_json::json!({ "each": report.each }),
+        Results::Attacks(report) => serde_json::to_value(&report.setup).expect("a struct of plain values"),
         Results::Agents(report) => {
             let mut setup = serde_json::to_value(&report.setup).expect("a struct of plain values");
             // How the harness splits its own work is not what it asks of the gateway.

@@ -10,6 +10,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::agents::result::AgentsReport;
+use crate::attacks::result::AttacksReport;
 use crate::machine::Circumstances;
 use crate::report::{BulkRow, Report, RequestRow};
 
@@ -38,6 +39,8 @@ pub enum Results {
     Latency(Report<RequestRow>),
     /// Thousands of agents.
     Agents(AgentsReport),
+    /// Attacks beside honest agents.
+    Attacks(AttacksReport),
 }
 
 impl Results {
@@ -48,6 +51,7 @@ impl Results {
             Self::Path(_) => "path",
             Self::Latency(_) => "latency",
             Self::Agents(_) => "agents",
+            Self::Attacks(_) => "attacks",
         }
     }
 
@@ -57,6 +61,7 @@ impl Results {
             Self::Throughput(report) | Self::Path(report) => &report.circumstances,
             Self::Latency(report) => &report.circumstances,
             Self::Agents(report) => &report.circumstances,
+            Self::Attacks(report) => &report.circumstances,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::agents::result::{AgentsReport, AgentsRun, Failures, Latency, Target};
+use crate::attacks::result::AttacksReport;
 use crate::plan::Way;
 use crate::report::document::Results;
 use crate::report::{BulkRow, Report, RequestRow};
@@ -162,6 +163,7 @@ pub fn figures(results: &Results) -> Vec<Figure> {
         Results::Throughput(report) | Results::Path(report) => of_bulk(report),
         Results::Latency(report) => of_requests(report),
         Results::Agents(report) => of_agents(report),
+        Results::Attacks(report) => of_attacks(report),
     }
 }
 
@@ -180,6 +182,7 @@ pub fn failures(results: &Results) -> u64 {
         Results::Throughput(report) | Results::Path(report) => report.failures(),
         Results::Latency(report) => report.failures(),
         Results::Agents(report) => report.runs.iter().map(of_run).sum(),
+        Results::Attacks(report) => report.faults().len() as u64,
     }
 }
 
@@ -212,6 +215,20 @@ fn of_agents(report: &AgentsReport) -> Vec<Figure> {
     let mut list = List::default();
     for run in &report.runs {
         of_run(run, &mut list);
+    }
+    list.figures
+}
+
+fn of_attacks(report: &AttacksReport) -> Vec<Figure> {
+    let mut list = List::default();
+    for phase in report.phases.iter().filter(|phase| !phase.restarted) {
+        let failed: u64 = phase.honest.check_ins_failed.values().sum();
+        list.of(format!("{}, check-ins", phase.name), true);
+        list.latency(&phase.honest.check_ins);
+        list.add(Name::Failures, failed as f64);
+        list.of(format!("{}, tunnels", phase.name), true);
+        list.latency(&phase.honest.messages);
+        list.add(Name::Failures, (phase.honest.failures() - failed) as f64);
     }
     list.figures
 }

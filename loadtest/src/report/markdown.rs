@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::machine::Circumstances;
 use crate::report::document::Results;
-use crate::report::{Report, agents, text};
+use crate::report::{Report, agents, attacks, text};
 
 /// The page has no place for a section.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -42,6 +42,12 @@ pub fn section(results: &Results) -> String {
             let lines: Vec<String> = report.runs.iter().flat_map(agents::lines).collect();
             let lines = lines.iter().map(|line| format!("- {line}\n")).collect::<String>();
             (agents::setup(&report.setup), format!("{}\n{lines}", agents::table(report).text()))
+        }
+        Results::Attacks(report) => {
+            let lines: Vec<String> =
+                attacks::lines(report).iter().map(|line| format!("- {line}\n")).collect();
+            let table = attacks::table(report).text();
+            (attacks::setup(&report.setup), format!("{table}\n{}", lines.concat()))
         }
     };
     format!("{}: {lead}.\n\n{}\n{body}", capital(results.name()), facts(results.circumstances()))

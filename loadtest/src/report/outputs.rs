@@ -11,7 +11,7 @@ use crate::report::bounds::{Bound, broken};
 use crate::report::compare::compare;
 use crate::report::document::{Document, Results};
 use crate::report::figures::{failures, figures};
-use crate::report::{agents, page, text};
+use crate::report::{agents, attacks, page, text};
 
 /// Where a report goes.
 #[derive(Args, Clone, Debug, Default)]
@@ -89,6 +89,7 @@ pub fn terminal(results: &Results) -> String {
         Results::Throughput(report) | Results::Path(report) => text::bulk(results.name(), report),
         Results::Latency(report) => text::requests(report),
         Results::Agents(report) => agents::text(report),
+        Results::Attacks(report) => attacks::text(report),
     }
 }
 

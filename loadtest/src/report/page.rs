@@ -4,13 +4,14 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::agents::result::{AgentsReport, AgentsRun, Latency, Second, Target};
+use crate::attacks::result::{AttacksReport, Phase};
 use crate::machine::Circumstances;
 use crate::plan::Way;
 use crate::report::chart::{self, Bar, Line, Lines, Scale, bars};
 use crate::report::compare::Comparison;
 use crate::report::document::Results;
 use crate::report::figures::{micros, short};
-use crate::report::{BulkRow, Report, RequestRow, Row, agents, text};
+use crate::report::{BulkRow, Report, RequestRow, Row, agents, attacks, text};
 use crate::table::{Lean, Table};
 
 /// What a browser may do with it: show it.
@@ -24,6 +25,7 @@ pub fn page(results: &Results, comparison: Option<&Comparison>, broken: &[String
         Results::Throughput(report) | Results::Path(report) => (lead(report), bulk(report)),
         Results::Latency(report) => (lead(report), requests(report)),
         Results::Agents(report) => (agents::setup(&report.setup), of_agents(report)),
+        Results::Attacks(report) => (attacks::setup(&report.setup), of_attacks(report)),
     };
     let page = html! {
         (DOCTYPE)
@@ -54,6 +56,30 @@ pub fn page(results: &Results, comparison: Option<&Comparison>, broken: &[String
         }
     };
     page.into_string()
+}
+
+fn of_attacks(report: &AttacksReport) -> Markup {
+    let p99 = |whose: fn(&Phase) -> &Latency| -> Vec<Bar> {
+        let judged = report.phases.iter().filter(|phase| !phase.restarted);
+        let bar = |phase: &Phase| {
+            let value = whose(phase).percentiles?.p99_us as f64;
+            Some(Bar { name: phase.name.clone(), value, spread: None, ours: true })
+        };
+        judged.filter_map(bar).collect()
+    };
+    let charts = [
+        bars("honest check-ins: p99", micros, &p99(|phase| &phase.honest.check_ins)),
+        bars("messages through honest tunnels: p99", micros, &p99(|phase| &phase.honest.messages)),
+    ];
+    html! {
+        h2 { "What the honest ones noticed" }
+        (figures(charts))
+        h2 { "All figures" }
+        (table(&attacks::table(report)))
+        @for line in attacks::lines(report) {
+            p { (line) }
+        }
+    }
 }
 
 fn lead<R>(report: &Report<R>) -> String {

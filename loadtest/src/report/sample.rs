@@ -7,6 +7,8 @@ use crate::agents::result::{
     AgentsReport, AgentsRun, Bucket, CheckIns, Churn, FailureKind, Failures, Latency, ProcessUse, Protocol,
     Ramp, Restart, Second, Setup, Target, Traffic, Tunnels, Wake, Wire,
 };
+use crate::attacks;
+use crate::attacks::result::{AttacksReport, Honest, Phase, Vitals};
 use crate::plan::{Bulk, Requests, Way};
 use crate::report::document::Results;
 use crate::report::tests::{bulk, circumstances};
@@ -15,7 +17,7 @@ use crate::statistics::Percentiles;
 
 /// One of each.
 pub(crate) fn all() -> Vec<Results> {
-    vec![throughput(200), path(), latency(), agents()]
+    vec![throughput(200), path(), latency(), agents(), attacks()]
 }
 
 /// Bulk data, the fastest way at so many MiB a second.
@@ -80,6 +82,38 @@ pub(crate) fn agents() -> Results {
     };
     let runs = vec![run(Target::Gateway, 1.0), run(Target::Floor, 0.7)];
     Results::Agents(AgentsReport { circumstances: circumstances(), setup, runs })
+}
+
+pub(crate) fn attacks() -> Results {
+    let setup = attacks::result::Setup {
+        agents: 1000,
+        interval_ms: 5000,
+        tunnels: 50,
+        scale: 1.0,
+        seconds: 10,
+        memory_budget_mib: 1024,
+    };
+    let phase = |name: &str, sent: u64, fates: &[(&str, u64)]| Phase {
+        name: name.to_owned(),
+        about: format!("What {name} is"),
+        seconds: 10.0,
+        restarted: false,
+        sent,
+        fates: fates.iter().map(|(fate, count)| ((*fate).to_owned(), *count)).collect(),
+        wrong: Vec::new(),
+        honest: Honest {
+            check_ins: distribution(2_000, 900),
+            messages: distribution(2_500, 700),
+            woken: 2,
+            returned: 40,
+            ..Honest::default()
+        },
+        gateway: Vitals { rss_max_kib: 200_000, cpu_seconds: 1.5, files_max: 1_500, panics: 0, alive: true },
+        recovery_ms: Some(3),
+    };
+    let slow = [("turned away", 9_000), ("closed", 500), ("unanswered", 500)];
+    let phases = vec![phase("baseline", 0, &[]), phase("slow-banner", 10_000, &slow)];
+    Results::Attacks(AttacksReport { circumstances: circumstances(), setup, phases })
 }
 
 fn distribution(count: u64, p50_us: u64) -> Latency {

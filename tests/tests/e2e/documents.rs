@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Folders of the workspace that have tests.
-const CRATES: [&str; 5] = ["edge-agent", "fixtures", "gateway", "shared", "tests"];
+const CRATES: [&str; 6] = ["edge-agent", "fixtures", "gateway", "loadtest", "shared", "tests"];
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("it is in a workspace").to_owned()
