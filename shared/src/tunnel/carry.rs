@@ -158,6 +158,7 @@ where
     L: Local,
 {
     meter.streams.fetch_add(1, Relaxed);
+    let _sharing = backlog.share();
     let (mut from_channel, to_channel) = channel.split();
     let local = Mutex::new(local);
     let granter = Granter::default();

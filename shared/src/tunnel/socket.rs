@@ -5,7 +5,7 @@
 //! which is written out whenever either direction is polled, and the loop goes on reading.
 //!
 //! The backlog is bounded twice: pumps wait for [`Backlog::room`] before they send more, and a connection whose backlog
-//! passes [`HARD_LIMIT`] all the same (a peer that makes us answer and never reads) fails.
+//! passes what its streams can explain all the same (a peer that makes us answer and never reads) fails.
 //!
 //! russh reads each packet with two reads (its length, its rest) and writes after each one that it read. With many small
 //! messages that is three system calls a message. So this socket reads ahead what the kernel has, and while there is
@@ -29,8 +29,15 @@ use tokio_util::io::poll_read_buf;
 /// in flight.
 pub const HIGH_WATER: usize = 1 << 20;
 
-/// A connection with more than this to write is given up. Each stream may overshoot [`HIGH_WATER`] by one read of 64
-/// KiB, so an honest connection of 512 streams stays below.
+/// A connection without streams and with more than this to write is given up: somebody floods it with requests and reads
+/// no answers. Four times what honest ones have at the most.
+const BARE_LIMIT: usize = 4 << 20;
+
+/// As much more for each stream that there was since the backlog was empty. Each may overshoot [`HIGH_WATER`] by one read
+/// of 64 KiB; this is twice that.
+const LIMIT_OF_STREAM: usize = 128 * 1024;
+
+/// No connection has more than this to write, whatever its streams: an honest one of 512 stays below.
 pub const HARD_LIMIT: usize = 48 << 20;
 
 /// Capacity that an empty backlog may keep.
@@ -54,6 +61,19 @@ const GATHERED: usize = 16 * 1024;
 pub struct Backlog {
     bytes: AtomicUsize,
     fell: Notify,
+    streams: AtomicUsize,
+    /// Most streams since it was empty: what they left behind when they ended is still theirs.
+    most_streams: AtomicUsize,
+}
+
+/// A stream that sends through the connection, until it is dropped.
+#[derive(Debug)]
+pub struct Sharing<'a>(&'a Backlog);
+
+impl Drop for Sharing<'_> {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Relaxed);
+    }
 }
 
 impl Backlog {
@@ -75,7 +95,23 @@ impl Backlog {
         }
     }
 
+    /// One more stream sends through the connection.
+    pub fn share(&self) -> Sharing<'_> {
+        let streams = self.streams.fetch_add(1, Relaxed) + 1;
+        self.most_streams.fetch_max(streams, Relaxed);
+        Sharing(self)
+    }
+
+    /// How many bytes may wait.
+    fn limit(&self) -> usize {
+        (BARE_LIMIT + self.most_streams.load(Relaxed) * LIMIT_OF_STREAM).min(HARD_LIMIT)
+    }
+
     fn set(&self, bytes: usize) {
+        if bytes == 0 {
+            // One that begins at this moment may be missed until it is empty again, which half of what streams have covers.
+            self.most_streams.store(self.streams.load(Relaxed), Relaxed);
+        }
         let before = self.bytes.swap(bytes, Relaxed);
         if before >= HIGH_WATER && bytes < HIGH_WATER {
             self.fell.notify_waiters();
@@ -207,7 +243,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PatientSocket<S> {
         }
         let rest = &bytes[taken..];
         if !rest.is_empty() {
-            if self.pending.len() + rest.len() > HARD_LIMIT {
+            if self.pending.len() + rest.len() > self.backlog.limit() {
                 let reason = "the peer does not read: too much is waiting to be written to it";
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, reason)));
             }
@@ -376,17 +412,44 @@ mod tests {
         assert!(socket.read_u8().await.is_err(), "the end of input is seen");
     }
 
-    #[tokio::test]
-    async fn peer_that_never_reads_fails_the_connection_at_the_hard_limit() {
-        let (near, _far) = tokio::io::duplex(64);
-        let mut socket = PatientSocket::new(near);
-        let chunk = vec![0; 1 << 20];
+    /// How much a connection takes whose peer never reads.
+    async fn taken(socket: &mut PatientSocket<tokio::io::DuplexStream>) -> usize {
+        let chunk = vec![0; 32 * 1024];
         let mut taken = 0;
         while socket.write_all(&chunk).await.is_ok() {
             taken += chunk.len();
-            assert!(taken <= HARD_LIMIT, "the limit must hold");
+            assert!(taken <= 2 * HARD_LIMIT, "there is a limit");
         }
-        assert!(taken >= HARD_LIMIT - chunk.len());
+        taken
+    }
+
+    #[tokio::test]
+    async fn peer_that_never_reads_fails_the_connection_at_what_its_streams_can_explain() {
+        for (streams, limit) in [(0, BARE_LIMIT), (8, BARE_LIMIT + 8 * LIMIT_OF_STREAM), (512, HARD_LIMIT)] {
+            let (near, _far) = tokio::io::duplex(64);
+            let mut socket = PatientSocket::new(near);
+            let backlog = socket.backlog();
+            let _sharing: Vec<_> = (0..streams).map(|_| backlog.share()).collect();
+            let taken = taken(&mut socket).await;
+            assert!(taken <= limit + 64 && taken + 64 * 1024 >= limit, "{streams} streams: {taken}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_ended_streams_left_behind_is_waited_for() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let mut socket = PatientSocket::new(near);
+        let backlog = socket.backlog();
+        let sharing: Vec<_> = (0..100).map(|_| backlog.share()).collect();
+        socket.write_all(&vec![0; BARE_LIMIT + 50 * LIMIT_OF_STREAM]).await.expect("theirs");
+        drop(sharing);
+        socket.write_all(b"the end").await.expect("their goodbyes");
+        tokio::spawn(async move {
+            let mut all = Vec::new();
+            far.read_to_end(&mut all).await.expect("readable");
+        });
+        socket.shutdown().await.expect("after the backlog");
+        assert_eq!(backlog.limit(), BARE_LIMIT, "once it was empty");
     }
 
     #[tokio::test]
