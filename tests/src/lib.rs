@@ -11,6 +11,7 @@
 //! | [`fakes`] | services behind an edge |
 //! | [`openssh`] | a real SSH server, and what its clients need |
 //! | [`engine`] | a real Docker engine, private to a test |
+//! | [`packaging`] | what the packages grant the programs, as a test applies it |
 //! | [`browser`] | a real browser on the gateway's page |
 //! | [`bulk`] | long bodies with a known checksum |
 //! | [`network`] | a machine of its own for an agent, with a cable to pull |
@@ -35,6 +36,7 @@ pub mod liar;
 pub mod names;
 pub mod network;
 pub mod openssh;
+pub mod packaging;
 pub mod process;
 pub mod setting;
 pub mod site;

@@ -12,7 +12,7 @@ const UNKNOWN: u64 = 1024 * 1024 * 1024;
 /// The budget in bytes, where none is given.
 pub fn budget() -> u64 {
     let limits = control_groups(Path::new("/sys/fs/cgroup"), &read("/proc/self/cgroup"));
-    let least = limits.into_iter().chain(total(&read("/proc/meminfo"))).min();
+    let least = limits.into_iter().chain(total()).min();
     // Whole MiB, as it is given and shown.
     (least.unwrap_or(UNKNOWN) / PART.1 * PART.0) >> 20 << 20
 }
@@ -27,10 +27,13 @@ fn control_groups(root: &Path, membership: &str) -> Vec<u64> {
     files.filter_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok()).collect()
 }
 
-/// Memory of the machine; `/proc/meminfo` counts in KiB.
-fn total(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+/// Memory of the machine, by sysinfo(2): `/proc/meminfo` is not there for a service that sees processes only, as our
+/// systemd unit has it (`ProcSubset=pid`).
+#[expect(clippy::useless_conversion, reason = "a long of C has 32 bits on some machines")]
+fn total() -> Option<u64> {
+    let machine = rustix::system::sysinfo();
+    let units = u64::try_from(machine.totalram).ok()?;
+    units.checked_mul(machine.mem_unit.into()).filter(|bytes| *bytes > 0)
 }
 
 fn read(path: &str) -> String {
@@ -63,8 +66,13 @@ mod tests {
 
     #[test]
     fn the_machine_has_what_its_kernel_says() {
-        assert_eq!(total("MemTotal:       16 kB\nMemFree: 1 kB\n"), Some(16 * 1024));
-        assert_eq!(total(""), None);
+        let shown = read("/proc/meminfo");
+        let shown = shown
+            .lines()
+            .find_map(|line| line.strip_prefix("MemTotal:"))
+            .expect("this test sees all of /proc");
+        let kib: u64 = shown.trim_end_matches("kB").trim().parse().expect("a number");
+        assert_eq!(total(), Some(kib * 1024));
         assert!(budget() > 64 << 20, "this machine has some");
     }
 }

@@ -6,6 +6,7 @@ use tests::admin::Admin;
 use tests::engine::{Engine, script};
 use tests::gateway::Gateway;
 use tests::http::Http;
+use tests::packaging::{least_rights_of_compose, seccomp_of};
 use tests::process::{binary, run};
 use tests::tool::free_address;
 use tests::wait::{SOON, until};
@@ -29,31 +30,19 @@ async fn containers_of_gateway_and_agent_reach_the_engine_and_survive_being_kill
     let engine = engine_with_images().await;
     let (api, ssh) = (free_address(), free_address());
     let image = |name: &str| format!("{name}:{}", version());
+    let rights = least_rights_of_compose();
+    let rights: Vec<&str> = rights.iter().map(String::as_str).collect();
     let addresses = [format!("TIDEGATE_API_ADDR={api}"), format!("TIDEGATE_SSH_ADDR={ssh}")];
-    engine
-        .docker(&[
-            "run",
-            "--detach",
-            "--name",
-            "gateway",
-            "--network",
-            "host",
-            "--volume",
-            "gateway:/var/lib/tidegate",
-            "--env",
-            &addresses[0],
-            "--env",
-            &addresses[1],
-            "--env",
-            &format!("TIDEGATE_PUBLIC_URL=http://{api}"),
-            "--env",
-            &format!("TIDEGATE_PUBLIC_SSH={ssh}"),
-            "--env",
-            "TIDEGATE_BOOTSTRAP_TOKEN_FILE=/var/lib/tidegate/admin-token",
-            &image("tidegate"),
-        ])
-        .await
-        .ok();
+    let public = [format!("TIDEGATE_PUBLIC_URL=http://{api}"), format!("TIDEGATE_PUBLIC_SSH={ssh}")];
+    let of_gateway = [
+        &["--detach", "--name", "gateway", "--network", "host", "--volume", "gateway:/var/lib/tidegate"][..],
+        &["--env", &addresses[0], "--env", &addresses[1], "--env", &public[0], "--env", &public[1]],
+        &["--env", "TIDEGATE_BOOTSTRAP_TOKEN_FILE=/var/lib/tidegate/admin-token"],
+        &rights,
+    ]
+    .concat();
+    let gateway_image = image("tidegate");
+    engine.docker(&[&["run"][..], of_gateway.as_slice(), &[&gateway_image]].concat()).await.ok();
     let anonymous = Http::plain(api);
     let ready = async || anonymous.get("/readyz").await.ok().filter(|answer| answer.status == 200).map(drop);
     until(SOON, "the gateway's container is ready", ready).await;
@@ -68,28 +57,28 @@ async fn containers_of_gateway_and_agent_reach_the_engine_and_survive_being_kill
     let socket = engine.folder().join("docker.sock");
     let group =
         std::os::unix::fs::MetadataExt::gid(&socket.metadata().expect("the engine's socket")).to_string();
-    engine
-        .docker(&[
-            "run",
-            "--detach",
-            "--name",
-            "agent",
-            "--network",
-            "host",
-            "--group-add",
-            &group,
-            "--volume",
-            "agent:/var/lib/tidegate-agent",
-            "--volume",
-            &format!("{}:/var/run/docker.sock", socket.display()),
-            "--env",
-            &format!("TIDEGATE_AGENT_JOIN_TOKEN={}", edge.join_token),
-            "--env",
-            "TIDEGATE_AGENT_EXPOSE=docker=unix:///var/run/docker.sock",
-            &image("tidegate-agent"),
-        ])
-        .await
-        .ok();
+    let socket_mount = format!("{}:/var/run/docker.sock", socket.display());
+    let join_token = format!("TIDEGATE_AGENT_JOIN_TOKEN={}", edge.join_token);
+    let of_agent =
+        [
+            &[
+                "--detach",
+                "--name",
+                "agent",
+                "--network",
+                "host",
+                "--volume",
+                "agent:/var/lib/tidegate-agent",
+            ][..],
+            &["--group-add", &group, "--volume", &socket_mount, "--env", &join_token],
+            &["--env", "TIDEGATE_AGENT_EXPOSE=docker=unix:///var/run/docker.sock"],
+            &rights,
+        ]
+        .concat();
+    engine.docker(&[&["run"][..], of_agent.as_slice(), &[&image("tidegate-agent")]].concat()).await.ok();
+    for name in ["gateway", "agent"] {
+        has_no_rights(&engine, name).await;
+    }
     let containers = async || {
         let answer = admin.get(&Gateway::proxy_path("site", "docker", "/containers/json")).await.expect(200);
         let list: Vec<Value> = answer.json();
@@ -122,4 +111,36 @@ async fn containers_of_gateway_and_agent_reach_the_engine_and_survive_being_kill
         (state.stdout.trim() == "healthy").then_some(())
     })
     .await;
+
+    // Once more with the system calls that the systemd units allow, and no others.
+    engine.docker(&["rm", "--force", "gateway", "agent"]).await.ok();
+    for (unit, of_container, image) in [
+        ("tidegate.service", of_gateway, gateway_image),
+        ("tidegate-agent.service", of_agent, image("tidegate-agent")),
+    ] {
+        let profile = engine.folder().join(format!("{unit}.json"));
+        std::fs::write(&profile, seccomp_of(unit).await.to_string()).expect("written");
+        let seccomp = format!("seccomp={}", profile.display());
+        let filtered = ["run", "--security-opt", &seccomp];
+        engine.docker(&[&filtered[..], of_container.as_slice(), &[&image]].concat()).await.ok();
+    }
+    until(SOON, "the gateway's container is ready under the unit's filter", ready).await;
+    admin.wait_online("site").await;
+    assert_eq!(containers().await, ["/agent", "/gateway"]);
+}
+
+/// Holds that the container's process has no capability, can get none, and is held to a list of system calls.
+async fn has_no_rights(engine: &Engine, container: &str) {
+    let inspected = engine.docker(&["inspect", "--format", "{{.State.Pid}}", container]).await.ok();
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", inspected.stdout.trim())).expect("it runs");
+    let value = |key: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+        line.unwrap_or_else(|| panic!("no {key} in {status}")).trim().to_owned()
+    };
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(u64::from_str_radix(&value(set), 16), Ok(0), "{set} of {container}");
+    }
+    assert_eq!((value("NoNewPrivs").as_str(), value("Seccomp").as_str()), ("1", "2"), "{container}");
+    assert!(value("Uid").split_whitespace().all(|id| id == "65532"), "{container} runs as {}", value("Uid"));
 }
