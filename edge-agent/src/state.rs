@@ -1,6 +1,10 @@
 //! What the agent keeps in its data folder: edge ID, instance id, join token, last offer. All of it is secret or proves something,
 //! so the folder is 0700 and its files are 0600.
 //!
+//! Beside them `format` says how they are to be read: a number, and the release that wrote it. There is one format so far; a
+//! folder without the file is from before it was written, and has that one. A release that keeps something else writes the
+//! next number once it has brought the files to it, from a copy in a folder beside them, and refuses every later one.
+//!
 //! The rules: a file is there as a whole or not at all, whenever the machine stops; one process at a time owns the
 //! folder; and the edge ID is never dropped because a gateway refused it or was away, only replaced by one given
 //! explicitly.
@@ -14,12 +18,18 @@ use std::str::FromStr;
 use shared::folder::make_durable;
 use shared::id::{EdgeId, InstanceId, OfferId};
 use shared::join_token::{JoinToken, JoinTokenError};
+use shared::secret::Secret;
+use shared::terminal::escape;
 
 const LOCK: &str = "lock";
 const EDGE_ID: &str = "edge-id";
 const INSTANCE_ID: &str = "instance-id";
 const JOIN_TOKEN: &str = "join-token";
 const LAST_OFFER: &str = "last-offer";
+const FORMAT_FILE: &str = "format";
+/// What this release keeps, and the newest that it reads.
+const FORMAT: u32 = 1;
+const RELEASE: &str = env!("CARGO_PKG_VERSION");
 
 /// Why the data folder can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +43,20 @@ pub enum StateError {
         path: PathBuf,
         /// Why not.
         source: io::Error,
+    },
+    /// A newer release wrote it.
+    #[error(
+        "the data folder {folder} has format {found} and was written by tidegate-agent {release}; this is tidegate-agent \
+         {RELEASE}, which reads formats up to {FORMAT}: start tidegate-agent {release} or a newer one, or give this one a \
+         copy of the folder from before the upgrade"
+    )]
+    Newer {
+        /// The folder.
+        folder: PathBuf,
+        /// The format that it has.
+        found: u32,
+        /// The release that wrote it.
+        release: String,
     },
     /// A second process.
     #[error(
@@ -73,9 +97,24 @@ impl State {
             .open(&path)
             .map_err(failed("open", &path))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { folder: folder.to_owned(), _lock: lock }),
+            Ok(()) => {
+                let state = Self { folder: folder.to_owned(), _lock: lock };
+                state.check_format()?;
+                Ok(state)
+            }
             Err(TryLockError::WouldBlock) => Err(StateError::InUse(folder.to_owned())),
             Err(TryLockError::Error(source)) => Err(failed("lock", &path)(source)),
+        }
+    }
+
+    /// Refuses a folder of a newer release; notes the format in one that says none.
+    fn check_format(&self) -> Result<(), StateError> {
+        match read::<Format>(&self.folder, FORMAT_FILE)? {
+            Some(Format { number, release }) if number > FORMAT => {
+                Err(StateError::Newer { folder: self.folder.clone(), found: number, release })
+            }
+            Some(Format { number: FORMAT, .. }) => Ok(()),
+            Some(_) | None => self.write(FORMAT_FILE, &format!("{FORMAT} {RELEASE}")),
         }
     }
 
@@ -113,7 +152,7 @@ impl State {
 
     /// Keeps the token.
     pub fn keep_join_token(&self, token: &JoinToken) -> Result<(), StateError> {
-        self.write(JOIN_TOKEN, &token.expose())
+        self.write(JOIN_TOKEN, Secret::new(token.expose()).expose())
     }
 
     /// The last offer that was used, if it can be read; nothing is lost without it but some time.
@@ -138,6 +177,22 @@ impl State {
             File::open(&self.folder)?.sync_all()
         };
         write().map_err(failed("write", &path))
+    }
+}
+
+/// How the files are to be read, and who says so.
+struct Format {
+    number: u32,
+    release: String,
+}
+
+impl FromStr for Format {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (number, release) = text.split_once(' ').unwrap_or((text, "of another version"));
+        let number = number.parse().map_err(|_| "a number and a version are needed")?;
+        Ok(Self { number, release: escape(release) })
     }
 }
 
@@ -173,11 +228,11 @@ where
 {
     let path = folder.join(name);
     let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
+        Ok(text) => Secret::new(text),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed("read", &path)(error)),
     };
-    match text.trim().parse() {
+    match text.expose().trim().parse() {
         Ok(value) => Ok(Some(value)),
         Err(problem) => Err(StateError::Damaged { path, problem: problem.to_string() }),
     }
@@ -186,7 +241,7 @@ where
 /// Reads a join token from a file that somebody else wrote.
 pub fn read_token_file(path: &Path) -> Result<Result<JoinToken, JoinTokenError>, StateError> {
     let text = std::fs::read_to_string(path).map_err(failed("read the join token from", path))?;
-    Ok(text.parse())
+    Ok(Secret::new(text).expose().parse())
 }
 
 #[cfg(test)]
@@ -206,6 +261,28 @@ mod tests {
         let second = State::open(&path).expect("unlocked");
         assert_eq!(second.edge_id(None).expect("kept"), edge);
         assert_eq!(second.instance_id().expect("kept"), instance);
+    }
+
+    #[test]
+    fn folder_of_an_earlier_release_is_taken_and_one_of_a_later_release_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let edge = State::open(folder.path()).expect("a new folder").edge_id(None).expect("made");
+        let format = folder.path().join(FORMAT_FILE);
+        std::fs::remove_file(&format).expect("it was noted");
+        let state = State::open(folder.path()).expect("from before there were formats");
+        assert_eq!(state.edge_id(None).expect("kept"), edge);
+        drop(state);
+        std::fs::write(&format, "7 9.8.7\u{1b}[2J\n").expect("written");
+        let error = State::open(folder.path()).expect_err("from the future");
+        assert!(matches!(error, StateError::Newer { found: 7, .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("9.8.7") && text.contains(RELEASE) && !text.contains('\u{1b}'), "{text}");
+        std::fs::write(&format, "seven").expect("written");
+        assert!(matches!(State::open(folder.path()), Err(StateError::Damaged { .. })));
+        assert_eq!(
+            std::fs::read_to_string(folder.path().join(EDGE_ID)).expect("there").trim(),
+            edge.to_string()
+        );
     }
 
     #[test]

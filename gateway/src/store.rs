@@ -13,6 +13,7 @@ mod sled;
 mod snapshots;
 #[cfg(test)]
 pub(crate) mod suite;
+mod upgrade;
 mod watchdog;
 
 use std::future::Future;

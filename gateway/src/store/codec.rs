@@ -6,7 +6,8 @@
 //!
 //! | key | value |
 //! | --- | --- |
-//! | `format` | number of the format of the whole database, in ASCII |
+//! | `format` | number of the format of the whole database, in ASCII ([`super::upgrade`]) |
+//! | `release` | version of the release that opened it last, in ASCII |
 //! | `edge/1/` ‖ 16 bytes of the endpoint id | 1 ‖ JSON of [`EdgeV1`], or 2 ‖ JSON of [`EdgeV2`] where it has a stock key |
 //! | `seen/1/` ‖ 16 bytes of the endpoint id | 1 ‖ milliseconds since 1970, 8 bytes big-endian |
 //! | `settings/1/` | 1 ‖ JSON of [`SettingsV1`] |
@@ -30,10 +31,10 @@ use uuid::Uuid;
 use super::StoreError;
 use crate::domain::edge::{Change, EdgeRecord, Records, Settings, StockKey, Timestamp};
 
-/// The format of a database that this code writes, and the newest that it reads.
-pub(super) const FORMAT: u32 = 1;
 /// Where a database says its format.
 pub(super) const FORMAT_KEY: &[u8] = b"format";
+/// Where a database says which release opened it last.
+pub(super) const RELEASE_KEY: &[u8] = b"release";
 
 /// Longest value of ours. sled keeps up to 17 values in a page and writes pages over 128 KiB to files that it never
 /// syncs; 17 × 5 KiB stay below that with room for keys and for a page that is about to be split.

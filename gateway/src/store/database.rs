@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use super::StoreError;
 use super::instance::{self, Build, Instance, OpenError, Trouble};
+use super::upgrade::Part;
 
 /// After a failure, the least time between two attempts to open the database anew. An attempt reads the whole file, so
 /// it must not be made for every request that comes in meanwhile.
@@ -38,7 +39,7 @@ pub(super) enum OnDamage {
 pub(super) struct Database {
     dir: PathBuf,
     cache_bytes: u64,
-    on_damage: OnDamage,
+    part: Part,
     state: State,
 }
 
@@ -55,14 +56,15 @@ enum State {
 }
 
 impl Database {
-    /// Opens the database in `dir`, or makes it.
-    pub(super) fn open(dir: &Path, cache_bytes: u64, on_damage: OnDamage) -> Result<Self, OpenError> {
-        if instance::is_marked(dir) {
+    /// Opens this part of the store in `dir`, or makes it.
+    pub(super) fn open(dir: &Path, cache_bytes: u64, part: Part) -> Result<Self, OpenError> {
+        let dir = dir.join(part.folder);
+        if instance::is_marked(&dir) {
             tracing::warn!(dir = %dir.display(), "a sync failed before this start: writing the database onto itself");
-            instance::settle(dir).map_err(|source| OpenError::Io { dir: dir.to_owned(), source })?;
+            instance::settle(&dir).map_err(|source| OpenError::Io { dir: dir.clone(), source })?;
         }
-        let state = State::Open(open_or_remake(dir, cache_bytes, on_damage)?);
-        Ok(Self { dir: dir.to_owned(), cache_bytes, on_damage, state })
+        let state = State::Open(open_or_remake(&dir, cache_bytes, part)?);
+        Ok(Self { dir, cache_bytes, part, state })
     }
 
     /// Applies the batches in order, each atomically, and makes all of them durable with one flush. After an error
@@ -103,7 +105,7 @@ impl Database {
             if tried.elapsed() < RETRY {
                 return Err(error.clone());
             }
-            let reopened = reopen(&self.dir, self.cache_bytes, self.on_damage, unsettled);
+            let reopened = reopen(&self.dir, self.cache_bytes, self.part, unsettled);
             *tried = Instant::now();
             match reopened {
                 Ok(instance) => {
@@ -131,8 +133,8 @@ impl Database {
         if let State::Open(instance) = std::mem::replace(&mut self.state, failed) {
             instance.close();
         }
-        if trouble.is_damage() && self.on_damage == OnDamage::Remake {
-            match remake(&self.dir, self.cache_bytes, &error.to_string()) {
+        if trouble.is_damage() && self.part.on_damage == OnDamage::Remake {
+            match remake(&self.dir, self.cache_bytes, self.part, &error.to_string()) {
                 Ok(instance) => self.state = State::Open(instance),
                 Err(error) => {
                     tracing::error!(dir = %self.dir.display(), %error, "the store can't be made anew")
@@ -143,34 +145,29 @@ impl Database {
     }
 }
 
-fn open_or_remake(dir: &Path, cache_bytes: u64, on_damage: OnDamage) -> Result<Instance, OpenError> {
-    match Instance::open(dir, cache_bytes) {
-        Err(OpenError::Damaged { reason, .. }) if on_damage == OnDamage::Remake => {
-            remake(dir, cache_bytes, &reason)
+fn open_or_remake(dir: &Path, cache_bytes: u64, part: Part) -> Result<Instance, OpenError> {
+    match Instance::open(dir, cache_bytes, part.format()) {
+        Err(OpenError::Damaged { reason, .. }) if part.on_damage == OnDamage::Remake => {
+            remake(dir, cache_bytes, part, &reason)
         }
         outcome => outcome,
     }
 }
 
 /// Throws the database away and begins an empty one.
-fn remake(dir: &Path, cache_bytes: u64, reason: &str) -> Result<Instance, OpenError> {
+fn remake(dir: &Path, cache_bytes: u64, part: Part, reason: &str) -> Result<Instance, OpenError> {
     tracing::warn!(dir = %dir.display(), reason, "threw away a damaged database and made it anew");
     fs::remove_dir_all(dir).map_err(|source| OpenError::Io { dir: dir.to_owned(), source })?;
-    Instance::open(dir, cache_bytes)
+    Instance::open(dir, cache_bytes, part.format())
 }
 
-fn reopen(
-    dir: &Path,
-    cache_bytes: u64,
-    on_damage: OnDamage,
-    unsettled: &mut bool,
-) -> Result<Instance, StoreError> {
+fn reopen(dir: &Path, cache_bytes: u64, part: Part, unsettled: &mut bool) -> Result<Instance, StoreError> {
     const DOING: &str = "open its database again";
     if *unsettled {
         instance::settle(dir).map_err(|error| Trouble::Sync(error).to_store_error(DOING))?;
         *unsettled = false;
     }
-    open_or_remake(dir, cache_bytes, on_damage).map_err(|error| match error {
+    open_or_remake(dir, cache_bytes, part).map_err(|error| match error {
         OpenError::Io { source, .. } => {
             let trouble = Trouble::from(sled::Error::Io(source));
             if trouble.unsettles() && !*unsettled {
@@ -179,8 +176,11 @@ fn reopen(
             }
             trouble.to_store_error(DOING)
         }
-        other @ (OpenError::Locked { .. } | OpenError::Newer { .. } | OpenError::Damaged { .. }) => {
-            StoreError::Failed { doing: DOING, reason: other.to_string() }
-        }
+        other @ (OpenError::Locked { .. }
+        | OpenError::Newer { .. }
+        | OpenError::Older { .. }
+        | OpenError::NoRoom { .. }
+        | OpenError::Copy { .. }
+        | OpenError::Damaged { .. }) => StoreError::Failed { doing: DOING, reason: other.to_string() },
     })
 }

@@ -20,9 +20,14 @@ use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use shared::terminal::escape;
 
 use super::StoreError;
-use super::codec::{FORMAT, FORMAT_KEY};
+use super::codec::{FORMAT_KEY, RELEASE_KEY};
+use super::upgrade::{self, RELEASE};
 use super::watchdog::Watchdog;
 
 /// The one tree that everything is in.
@@ -35,6 +40,11 @@ static TURNS: Mutex<()> = Mutex::new(());
 /// File beside it that stands for as long as the other must be settled. It need not outlive a power cut, since what can
 /// be read after one is what is on disk; it tells a process that is started after this one was killed.
 const UNSETTLED: &str = "unsettled";
+/// How long a database may be locked and still be opened. sled's own threads hold on to the files of one that was closed,
+/// for milliseconds; another process holds on to them for as long as it runs.
+const LETTING_GO: Duration = Duration::from_secs(1);
+/// Between two looks at the lock, in that time.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// Bytes that [`settle`] copies at a time.
 const SETTLE_BUFFER: usize = 1024 * 1024;
 
@@ -49,14 +59,52 @@ pub enum OpenError {
     },
     /// A newer release wrote it.
     #[error(
-        "the database in {dir} has format {found}, and this tidegate reads formats up to {FORMAT}: start the newer \
-         tidegate, or restore a backup that this one made"
+        "the database in {dir} has format {found} and was written by tidegate {release}; this is tidegate {RELEASE}, which \
+         reads formats up to {newest}: start tidegate {release} or a newer one, or {}",
+        go_back(.copy.as_deref())
     )]
     Newer {
         /// Its folder.
         dir: PathBuf,
         /// The format that it has.
         found: u32,
+        /// The release that opened it last.
+        release: String,
+        /// The newest format that this release reads.
+        newest: u32,
+        /// The store as it was before it was upgraded, in a format that this release reads.
+        copy: Option<PathBuf>,
+    },
+    /// An older release wrote it, and it was not upgraded.
+    #[error("the database in {dir} has the old format {found}: start tidegate anew, which upgrades it")]
+    Older {
+        /// Its folder.
+        dir: PathBuf,
+        /// The format that it has.
+        found: u32,
+    },
+    /// It must be upgraded, and there is no room for the copy that is made before.
+    #[error(
+        "the store in {dir} must be upgraded, and the disk has {free} bytes of the {needed} that its copy and the upgrade \
+         need: make room and start again; nothing was changed"
+    )]
+    NoRoom {
+        /// The store's folder.
+        dir: PathBuf,
+        /// Bytes that must be free.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
+    /// It must be upgraded, and the copy that is made before can't be.
+    #[error(
+        "can't copy the store to {path}, which is done before it is upgraded: {source}; nothing was changed"
+    )]
+    Copy {
+        /// Where copies are made.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
     },
     /// It can't be read.
     #[error("the database in {dir} is damaged: {reason}; restore a backup")]
@@ -76,6 +124,17 @@ pub enum OpenError {
     },
 }
 
+/// How to go on with this release.
+fn go_back(copy: Option<&Path>) -> String {
+    match copy {
+        Some(copy) => format!(
+            "go back to the store as it was before the upgrade: move the folder of the store away and copy {} to its place",
+            copy.display()
+        ),
+        None => "restore a backup that this release made".to_owned(),
+    }
+}
+
 /// Builds a batch with a view of what is there. It runs on the database's thread.
 pub(super) type Build = Box<dyn FnOnce(&sled::Tree) -> sled::Result<sled::Batch> + Send>;
 
@@ -90,8 +149,20 @@ pub(super) struct Instance {
 }
 
 impl Instance {
-    /// Opens the database in `dir`, or makes it.
-    pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Self, OpenError> {
+    /// Opens the database in `dir`, which must have the format `newest`, or makes it.
+    pub(super) fn open(dir: &Path, cache_bytes: u64, newest: u32) -> Result<Self, OpenError> {
+        let instance = Self::open_as_it_is(dir, cache_bytes)?;
+        match instance.check_format(dir, newest) {
+            Ok(()) => Ok(instance),
+            Err(error) => {
+                instance.close();
+                Err(error)
+            }
+        }
+    }
+
+    /// Opens the database in `dir` whatever its format is, or makes an empty one of none.
+    pub(super) fn open_as_it_is(dir: &Path, cache_bytes: u64) -> Result<Self, OpenError> {
         let io_error = |source| OpenError::Io { dir: dir.to_owned(), source };
         // The records hold edge IDs, which are secrets.
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_error)?;
@@ -107,14 +178,7 @@ impl Instance {
         let file = File::options().read(true).write(true).open(dir.join(SLED_FILE)).map_err(io_error)?;
         sync_folder(dir).map_err(io_error)?;
         let watchdog = Watchdog::start().map_err(io_error)?;
-        let instance = Self { tree, sled, file, watchdog };
-        match instance.check_format(dir) {
-            Ok(()) => Ok(instance),
-            Err(error) => {
-                instance.close();
-                Err(error)
-            }
-        }
+        Ok(Self { tree, sled, file, watchdog })
     }
 
     /// Applies the batches in order, each atomically, and makes all of them durable with one flush.
@@ -144,28 +208,45 @@ impl Instance {
     }
 
     /// Checks the database's format, or notes it in a new one. As this writes, it also shows that the disk takes writes.
-    fn check_format(&self, dir: &Path) -> Result<(), OpenError> {
+    fn check_format(&self, dir: &Path, newest: u32) -> Result<(), OpenError> {
+        match self.format(dir)? {
+            Some(found) if found > newest => return Err(self.newer(dir, found, newest)),
+            Some(found) if found < newest => return Err(OpenError::Older { dir: dir.to_owned(), found }),
+            Some(_) | None => {}
+        }
+        let note: Build = Box::new(move |_| {
+            let mut batch = sled::Batch::default();
+            upgrade::note(&mut batch, newest);
+            Ok(batch)
+        });
+        self.write(vec![note]).map_err(|trouble| trouble.into_open_error(dir))
+    }
+
+    /// The format that the database says it has; `None` where it is empty.
+    pub(super) fn format(&self, dir: &Path) -> Result<Option<u32>, OpenError> {
         let damaged = |reason: &str| OpenError::Damaged { dir: dir.to_owned(), reason: reason.to_owned() };
         let (stored, is_empty) = self
             .read(|tree| Ok((tree.get(FORMAT_KEY)?, tree.is_empty())))
             .map_err(|trouble| trouble.into_open_error(dir))?;
         match stored {
             Some(stored) => {
-                let text = str::from_utf8(&stored).map_err(|_| damaged("its format is no number"))?;
-                let found = text.parse::<u32>().map_err(|_| damaged("its format is no number"))?;
-                if found > FORMAT {
-                    return Err(OpenError::Newer { dir: dir.to_owned(), found });
-                }
+                let number = str::from_utf8(&stored).ok().and_then(|text| text.parse().ok());
+                let number = number.filter(|number| *number > 0);
+                number.map(Some).ok_or_else(|| damaged("its format is no number"))
             }
-            None if is_empty => {}
-            None => return Err(damaged("it has records and no format")),
+            None if is_empty => Ok(None),
+            None => Err(damaged("it has records and no format")),
         }
-        let note: Build = Box::new(|_| {
-            let mut batch = sled::Batch::default();
-            batch.insert(FORMAT_KEY, FORMAT.to_string().as_bytes());
-            Ok(batch)
-        });
-        self.write(vec![note]).map_err(|trouble| trouble.into_open_error(dir))
+    }
+
+    /// That its format is newer than what this release reads.
+    pub(super) fn newer(&self, dir: &Path, found: u32, newest: u32) -> OpenError {
+        let noted = self.read(|tree| tree.get(RELEASE_KEY)).ok().flatten();
+        // It is shown, and whoever may write the file may have written anything.
+        let release = noted.map(|noted| escape(&String::from_utf8_lossy(&noted)));
+        let release = release.unwrap_or_else(|| "of another version".to_owned());
+        let copy = dir.parent().and_then(|store| upgrade::copy_for(store, newest));
+        OpenError::Newer { dir: dir.to_owned(), found, release, newest, copy }
     }
 }
 
@@ -199,7 +280,7 @@ impl Trouble {
         StoreError::Failed { doing, reason }
     }
 
-    fn into_open_error(self, dir: &Path) -> OpenError {
+    pub(super) fn into_open_error(self, dir: &Path) -> OpenError {
         let dir = dir.to_owned();
         match self {
             Self::Sled(sled::Error::Io(source)) | Self::Sync(source) => OpenError::Io { dir, source },
@@ -249,17 +330,23 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
     )
 }
 
-/// sled reports a lock as one I/O error among others; this asks for the same lock first, to tell it apart.
+/// sled reports a lock as one I/O error among others; this asks for the same lock first, to tell it apart. It waits a moment
+/// for it: the one who has it may be an instance of our own that was closed just now.
 fn refuse_if_locked(dir: &Path) -> Result<(), OpenError> {
     let dir = dir.to_owned();
-    match File::open(dir.join(SLED_FILE)) {
-        Ok(file) => match file.try_lock() {
-            Ok(()) => Ok(()),
-            Err(fs::TryLockError::WouldBlock) => Err(OpenError::Locked { dir }),
-            Err(fs::TryLockError::Error(source)) => Err(OpenError::Io { dir, source }),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(OpenError::Io { dir, source }),
+    let file = match File::open(dir.join(SLED_FILE)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(OpenError::Io { dir, source }),
+    };
+    let until = Instant::now() + LETTING_GO;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(fs::TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(LOOK_AGAIN),
+            Err(fs::TryLockError::WouldBlock) => return Err(OpenError::Locked { dir }),
+            Err(fs::TryLockError::Error(source)) => return Err(OpenError::Io { dir, source }),
+        }
     }
 }
 

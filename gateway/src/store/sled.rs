@@ -10,10 +10,11 @@ use std::sync::Arc;
 use shared::id::EndpointId;
 use shared::wire::admin::HistoryEntry;
 
-use super::codec::{self, FORMAT_KEY, Write};
+use super::codec::{self, FORMAT_KEY, RELEASE_KEY, Write};
 use super::committer::Committer;
 use super::database::{Database, OnDamage};
 use super::instance::{Build, OpenError, sync_folder};
+use super::upgrade::{self, Part, STEPS};
 use super::{SnapshotBlob, Store, StoreError, StoreFuture, history, snapshots};
 use crate::domain::edge::{Change, Records, Timestamp};
 
@@ -22,6 +23,10 @@ pub const FOLDER: &str = "store";
 /// Memory for sled's page cache unless the operator says otherwise. sled's own default is a gigabyte.
 pub const DEFAULT_CACHE_BYTES: u64 = 64 * 1024 * 1024;
 
+/// What must not be lost.
+const RECORDS: Part = Part { folder: "records", on_damage: OnDamage::Refuse, steps: STEPS };
+/// What can be had again.
+const SNAPSHOTS: Part = Part { folder: "snapshots", on_damage: OnDamage::Remake, steps: STEPS };
 /// Records are small and all of them are in memory anyway; snapshots are read one page at a time. Each gets half.
 const CACHE_SHARES: u64 = 2;
 /// Most last-seen times of one batch: so many take about a millisecond, which other commits can wait.
@@ -37,11 +42,19 @@ pub struct SledStore {
 
 impl SledStore {
     /// Opens the store in `dir` (the data folder's [`FOLDER`]), or makes it, with `cache_bytes` of memory for pages.
-    /// Blocks for as long as reading its files takes.
+    /// One that an older release wrote is upgraded, after a copy of it was made beside `dir`. Blocks for as long as reading
+    /// its files takes, and copying them.
     pub fn open(dir: &Path, cache_bytes: u64) -> Result<Self, OpenError> {
         let cache_bytes = cache_bytes / CACHE_SHARES;
-        let mut records = Database::open(&dir.join("records"), cache_bytes, OnDamage::Refuse)?;
-        let mut snapshots = Database::open(&dir.join("snapshots"), cache_bytes, OnDamage::Remake)?;
+        let open = |part| Database::open(dir, cache_bytes, part);
+        let both = || -> Result<_, OpenError> { Ok((open(RECORDS)?, open(SNAPSHOTS)?)) };
+        let (mut records, mut snapshots) = match both() {
+            Err(OpenError::Older { .. }) => {
+                upgrade::upgrade(dir, cache_bytes, &[RECORDS, SNAPSHOTS], upgrade::free)?;
+                both()?
+            }
+            outcome => outcome?,
+        };
         let damaged =
             |error: StoreError| OpenError::Damaged { dir: dir.to_owned(), reason: error.to_string() };
         sweep(&mut records, &mut snapshots).map_err(damaged)?;
@@ -160,7 +173,7 @@ fn read_all(tree: &sled::Tree) -> sled::Result<Result<Records, StoreError>> {
     let mut records = Records::default();
     for entry in tree {
         let (key, value) = entry?;
-        if key == FORMAT_KEY {
+        if key == FORMAT_KEY || key == RELEASE_KEY {
             continue;
         }
         if let Err(error) = codec::read_into(&mut records, &key, &value) {

@@ -88,9 +88,15 @@ async fn a_second_opener_hears_that_the_store_is_in_use() {
 #[tokio::test]
 async fn a_newer_format_is_refused() {
     let place = with_one_edge().await;
-    write_raw(&place, FORMAT_KEY, b"2");
+    write_raw(&place, FORMAT_KEY, b"99");
+    write_raw(&place, RELEASE_KEY, b"9.8.7\x1b[2J");
     let error = SledStore::open(place.path(), CACHE).expect_err("too new");
-    assert!(matches!(error, OpenError::Newer { found: 2, .. }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 99, .. }), "{error}");
+    let error = error.to_string();
+    for word in ["9.8.7", env!("CARGO_PKG_VERSION"), "restore a backup"] {
+        assert!(error.contains(word), "{error} lacks {word}");
+    }
+    assert!(!error.contains('\u{1b}'), "it is fit to show: {error}");
 }
 
 #[tokio::test]
