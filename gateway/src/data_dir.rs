@@ -9,6 +9,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use shared::folder::make_durable;
+use shared::secret::Secret;
 use tracing::warn;
 
 /// The file whose lock keeps a second process out.
@@ -128,20 +129,22 @@ fn close_to_others(folder: &Path) {
 }
 
 /// Reads a secret; `None` where there is no such file. Permissions of group and others are taken away first.
-pub fn read_secret(path: &Path) -> io::Result<Option<String>> {
+pub fn read_secret(path: &Path) -> io::Result<Option<Secret<String>>> {
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let mode = file.metadata()?.permissions().mode();
+    let metadata = file.metadata()?;
+    let mode = metadata.permissions().mode();
     if mode & OTHERS != 0 {
         warn!(file = %path.display(), mode = format!("{:o}", mode & 0o777), "secret was open to others; closed it");
         file.set_permissions(Permissions::from_mode(SECRET_MODE))?;
     }
-    let mut text = String::new();
+    // All at once: a buffer that grew would leave its beginnings behind, which nobody zeroes.
+    let mut text = String::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
     file.read_to_string(&mut text)?;
-    Ok(Some(text))
+    Ok(Some(Secret::new(text)))
 }
 
 /// Writes a secret in one go; see [`SecretFile`].
@@ -250,15 +253,16 @@ mod tests {
     fn secrets_are_replaced_whole_and_closed_to_others() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("secret");
-        assert_eq!(read_secret(&path).expect("no error"), None);
+        assert!(read_secret(&path).expect("no error").is_none());
+        let read = || read_secret(&path).expect("readable").expect("there").expose().clone();
         write_secret(&path, b"one").expect("written");
         std::fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("opened to others");
-        assert_eq!(read_secret(&path).expect("readable").as_deref(), Some("one"));
+        assert_eq!(read(), "one");
         assert_eq!(mode(&path), SECRET_MODE);
         // What a crash between create and rename leaves behind is no obstacle.
         std::fs::write(folder.path().join(".secret.new"), b"torn").expect("written");
         write_secret(&path, b"two").expect("written");
-        assert_eq!(read_secret(&path).expect("readable").as_deref(), Some("two"));
+        assert_eq!(read(), "two");
         assert_eq!(std::fs::read_dir(folder.path()).expect("readable").count(), 1);
     }
 }

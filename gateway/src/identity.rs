@@ -18,6 +18,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use shared::fingerprint::{HostKeyFingerprint, TlsFingerprint};
 use shared::host_port::HostPort;
+use shared::secret::Secret;
 use shared::tls;
 use tracing::info;
 
@@ -161,7 +162,7 @@ impl Chain {
     }
 }
 
-fn read(file: &Path) -> Result<Option<String>, IdentityError> {
+fn read(file: &Path) -> Result<Option<Secret<String>>, IdentityError> {
     read_secret(file).map_err(|source| IdentityError::Read { file: file.to_owned(), source })
 }
 
@@ -176,7 +177,7 @@ fn host_key(file: &Path) -> Result<PrivateKey, IdentityError> {
             file: file.to_owned(),
             reason: error.to_string(),
         };
-        return PrivateKey::from_openssh(text).map_err(damaged);
+        return PrivateKey::from_openssh(text.expose()).map_err(damaged);
     }
     let failed = |error: russh::keys::ssh_key::Error| IdentityError::Make {
         what: "host key",
@@ -195,8 +196,8 @@ fn own_chain(folder: &DataDir, names: &[String]) -> Result<Chain, IdentityError>
     let file = folder.join(TLS_CERTIFICATE);
     let now = SystemTime::now();
     if let Some(kept) = read(&file)?
-        && Label::of(&kept).is_some_and(|label| label.fits(names, now))
-        && let Ok(chain) = Chain::from_pem(&kept, &key.serialize_pem())
+        && Label::of(kept.expose()).is_some_and(|label| label.fits(names, now))
+        && let Ok(chain) = Chain::from_pem(kept.expose(), pem(&key).expose())
     {
         return Ok(chain);
     }
@@ -204,22 +205,26 @@ fn own_chain(folder: &DataDir, names: &[String]) -> Result<Chain, IdentityError>
         .map_err(|error| IdentityError::Make { what: "TLS certificate", reason: error.to_string() })?;
     write(&file, &made)?;
     info!(file = %file.display(), names = names.join(", "), "made a TLS certificate for the gateway's key");
-    Chain::from_pem(&made, &key.serialize_pem())
+    Chain::from_pem(&made, pem(&key).expose())
         .map_err(|reason| IdentityError::Make { what: "TLS certificate", reason })
 }
 
 fn tls_key(file: &Path) -> Result<KeyPair, IdentityError> {
-    if let Some(pem) = read(file)? {
+    if let Some(kept) = read(file)? {
         let damaged =
             |error: rcgen::Error| IdentityError::Damaged { file: file.to_owned(), reason: error.to_string() };
-        return KeyPair::from_pem(&pem).map_err(damaged);
+        return KeyPair::from_pem(kept.expose()).map_err(damaged);
     }
     // ECDSA P-256: the one key type that every TLS client of the last decade takes.
     let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)
         .map_err(|error| IdentityError::Make { what: "TLS key", reason: error.to_string() })?;
-    write(file, &key.serialize_pem())?;
+    write(file, pem(&key).expose())?;
     info!(file = %file.display(), "made the TLS key");
     Ok(key)
+}
+
+fn pem(key: &KeyPair) -> Secret<String> {
+    Secret::new(key.serialize_pem())
 }
 
 /// The certificate's file: a label for our next start, and the certificate in PEM.
@@ -282,11 +287,11 @@ fn given_chain(certificate: &Path, key: &Path) -> Result<Chain, IdentityError> {
         std::fs::read_to_string(file).map_err(|source| IdentityError::Read { file: file.to_owned(), source })
     };
     let given = |file: &Path, reason: String| IdentityError::Given { file: file.to_owned(), reason };
-    let (certificates, private) = (read(certificate)?, read(key)?);
-    if PrivateKeyDer::from_pem_slice(private.as_bytes()).is_err() {
+    let (certificates, private) = (read(certificate)?, Secret::new(read(key)?));
+    if PrivateKeyDer::from_pem_slice(private.expose().as_bytes()).is_err() {
         return Err(given(key, "it holds no private key in PEM".to_owned()));
     }
-    Chain::from_pem(&certificates, &private).map_err(|reason| given(certificate, reason))
+    Chain::from_pem(&certificates, private.expose()).map_err(|reason| given(certificate, reason))
 }
 
 #[cfg(test)]

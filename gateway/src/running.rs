@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::ServerConfig;
+use shared::secret::Secret;
 use shared::tunnel::pool::WindowBudget;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -381,13 +382,14 @@ async fn no_streams(tunnels: &Tunnels) {
 async fn bootstrap_token(file: &Path, access: &Access) -> Result<(), StartError> {
     let failed = |source| StartError::TokenFile { file: file.to_owned(), source };
     if let Some(kept) = read_secret(file).map_err(failed)? {
-        if access.by_token(kept.trim()).is_none() {
+        if access.by_token(kept.expose().trim()).is_none() {
             warn!(file = %file.display(), "the bootstrap token is not known here; delete the file to get a new one");
         }
         return Ok(());
     }
     let new = access.tokens().create_unbound(BOOTSTRAP_LABEL).await?;
-    write_secret(file, format!("{}\n", new.token.expose()).as_bytes()).map_err(failed)?;
+    let line = Secret::new(format!("{}\n", new.token.expose()));
+    write_secret(file, line.expose().as_bytes()).map_err(failed)?;
     info!(file = %file.display(), token = %new.record.id, "made an admin API token");
     Ok(())
 }

@@ -53,6 +53,28 @@ pub fn exposed<S: serde::Serializer>(secret: &Secret<String>, serializer: S) -> 
 mod tests {
     use super::*;
 
+    /// Notes that it was zeroed: the memory itself can't be looked at once it is given back.
+    struct Noted<'a>(&'a std::cell::Cell<usize>);
+
+    impl Zeroize for Noted<'_> {
+        fn zeroize(&mut self) {
+            self.0.set(self.0.get() + 1);
+        }
+    }
+
+    #[test]
+    fn a_secret_is_zeroed_when_it_is_dropped_also_on_the_way_out_of_a_failure() {
+        let zeroed = std::cell::Cell::new(0);
+        drop(Secret::new(Noted(&zeroed)));
+        assert_eq!(zeroed.get(), 1);
+        let fails = || -> Result<(), &str> {
+            let _secret = Secret::new(Noted(&zeroed));
+            Err("on the way")?;
+            Ok(())
+        };
+        assert!(fails().is_err() && zeroed.get() == 2);
+    }
+
     #[test]
     fn debug_of_a_secret_shows_nothing_of_it() {
         let secret = Secret::new("hunter2".to_owned());

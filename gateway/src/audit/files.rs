@@ -123,7 +123,7 @@ pub fn write_place(path: &Path, place: AuditHead) -> io::Result<()> {
 /// The place that a file names, if there is such a file.
 pub fn read_place(path: &Path) -> io::Result<Option<AuditHead>> {
     let Some(text) = read_secret(path)? else { return Ok(None) };
-    serde_json::from_str(&text).map(Some).map_err(|error| {
+    serde_json::from_str(text.expose()).map(Some).map_err(|error| {
         io::Error::new(io::ErrorKind::InvalidData, format!("{} can't be read: {error}", path.display()))
     })
 }

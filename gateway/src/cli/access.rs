@@ -119,7 +119,8 @@ impl Access {
             })?,
             None => std::env::var("TIDEGATE_TOKEN").unwrap_or_default(),
         };
-        Ok(Some(text.trim()).filter(|text| !text.is_empty()).map(Secret::from))
+        let text = Secret::new(text);
+        Ok(Some(text.expose().trim()).filter(|text| !text.is_empty()).map(Secret::from))
     }
 }
 

@@ -57,8 +57,8 @@ impl PasswordArgs {
 pub fn from_file(file: &Path) -> Result<Secret<String>, CliError> {
     let failed = |error| CliError::failed(format!("can't read the password from {}", file.display()), error);
     let text = if file == Path::new(STDIN) { read(io::stdin()) } else { File::open(file).and_then(read) };
-    let text = text.map_err(failed)?;
-    let line = text.lines().next().unwrap_or_default();
+    let text = Secret::new(text.map_err(failed)?);
+    let line = text.expose().lines().next().unwrap_or_default();
     if line.is_empty() {
         return Err(CliError::Failed(format!("there is no password in {}", file.display())));
     }
@@ -85,8 +85,9 @@ fn asked(question: &str) -> Result<Secret<String>, CliError> {
     drop(silence);
     // The end of the line that was not shown either.
     let _ = writeln!(err);
+    let line = Secret::new(line);
     read.map_err(failed)?;
-    Ok(Secret::from(line.trim_end_matches(['\r', '\n'])))
+    Ok(Secret::from(line.expose().trim_end_matches(['\r', '\n'])))
 }
 
 /// The terminal shows nothing of what is typed, for as long as the value lives.

@@ -102,7 +102,7 @@ impl Saved {
             .map_err(|error| CliError::Configuration(format!("can't read the logins in {shown}: {error}")))?;
         let Some(text) = text else { return Ok(Self::default()) };
         // Without the text that is wrong: it may be of a token.
-        serde_json::from_str(&text).map_err(|_| {
+        serde_json::from_str(text.expose()).map_err(|_| {
             CliError::Configuration(format!(
                 "the logins in {shown} are damaged: delete that file and log in again"
             ))
@@ -118,7 +118,8 @@ impl Saved {
         }
         let json =
             serde_json::to_vec_pretty(self).map_err(|error| CliError::failed("can't write JSON", error))?;
-        write_secret(file, &json).map_err(failed)
+        let json = Secret::new(json);
+        write_secret(file, json.expose()).map_err(failed)
     }
 }
 
