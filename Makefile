@@ -1,6 +1,6 @@
 # What one does with this repository. Each target is a line here and a script in ci/ or demo/ that says how.
 
-.PHONY: help demo test check bench image manuals
+.PHONY: help demo test check fuzz bench image manuals
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ check: ## format, lints, documentation, dependency policy, purity of the pure pa
 	RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --document-private-items --locked
 	ci/dependency-policy
 	ci/purity
+
+fuzz: ## looks for inputs that break what parses them; a minute for each target (TARGET=name: one; SECONDS_EACH=900)
+	@ci/fuzz $(TARGET)
 
 bench: ## measures this checkout beside its peers and writes docs/benchmarks.md; a few minutes after the builds (FULL=1: all)
 	@ci/bench $(if $(FULL),full)

@@ -194,13 +194,13 @@ struct Flags {
 /// The file: the flags by their names, with underscores as in the gateway's.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+pub(crate) struct File {
     join_token: Option<Secret<String>>,
     join_token_file: Option<PathBuf>,
     edge_id: Option<Secret<String>>,
     data_dir: Option<PathBuf>,
     #[serde(default)]
-    expose: Vec<String>,
+    pub(crate) expose: Vec<String>,
     page_addr: Option<SocketAddr>,
     ca_file: Option<PathBuf>,
     log: Option<String>,

@@ -16,12 +16,15 @@
 //! | [`doctor`] | what is wrong with this set-up, and how to mend it |
 //! | [`show`] | the commands that print one of these |
 //! | [`exit`] | how the process ends |
+//! | `fuzz` | what outsiders can send, as targets for the fuzzer; in no program |
 
 pub mod agent;
 pub mod client;
 pub mod config;
 pub mod doctor;
 pub mod exit;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod lifecycle;
 pub mod page;
 pub mod services;

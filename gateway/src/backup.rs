@@ -11,6 +11,8 @@
 //! on it ([`crate::data_dir`]).
 
 mod format;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod restore;
 #[cfg(test)]
 mod tests;

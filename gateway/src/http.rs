@@ -36,6 +36,8 @@ mod cookie;
 mod credentials;
 mod docker;
 mod event_stream;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod guard;
 mod idempotency;
 pub mod listener;

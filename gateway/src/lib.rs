@@ -23,6 +23,7 @@
 //! | [`running`] | all of these from start to drain: [`start`] |
 //! | [`serve`] | `tidegate serve` as a process |
 //! | [`cli`] | the command line: the operator's side |
+//! | `fuzz` | what outsiders can send, as targets for the fuzzer; in no program |
 
 pub mod accept;
 pub mod access;
@@ -34,6 +35,8 @@ pub mod cli;
 pub mod config;
 pub mod data_dir;
 pub mod domain;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod http;
 pub mod identity;
 pub mod link;

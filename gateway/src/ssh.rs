@@ -29,6 +29,8 @@ use crate::tunnels::Tunnels;
 mod agent;
 mod connection;
 mod control;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod handler;
 mod listing;
 mod login;

@@ -23,7 +23,7 @@ const SALT: usize = 16;
 const NONCE: usize = 12;
 const TAG: usize = 16;
 /// A user name and a password of ours take 76 bytes; anything far longer did not come from a gateway.
-const MAX_SEALED: usize = 1024;
+pub(crate) const MAX_SEALED: usize = 1024;
 
 /// What a tunnel logs in with, once.
 #[derive(Clone, Debug)]

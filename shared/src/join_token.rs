@@ -11,9 +11,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
 
 use crate::fingerprint::{HostKeyFingerprint, TlsFingerprint};
 use crate::id::EdgeKey;
+use crate::secret::{Secret, exposed};
+use crate::terminal::escape;
 
 /// The only version there is.
 const PREFIX: &str = "tidegate1.";
@@ -67,7 +70,7 @@ pub enum JoinTokenError {
     /// All characters are possible, but not together.
     #[error("the join token is damaged: its checksum does not match; copy it again")]
     Checksum,
-    /// The checksum is right and the content is not: whoever made it did not follow the format.
+    /// The checksum is right and the content is not: whoever made it did not follow the format. Safe to show.
     #[error("the join token's content is not valid: {0}")]
     Content(String),
 }
@@ -78,7 +81,8 @@ pub enum JoinTokenError {
 struct Payload {
     api: String,
     ssh: String,
-    key: String,
+    #[serde(serialize_with = "exposed")]
+    key: Secret<String>,
     host: Vec<HostKeyFingerprint>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     tls: Vec<TlsFingerprint>,
@@ -90,16 +94,24 @@ impl JoinToken {
         let payload = Payload {
             api: self.api_url.clone(),
             ssh: self.ssh.clone(),
-            key: self.key.expose(),
+            key: Secret::new(self.key.expose()),
             host: self.host_keys.clone(),
             tls: self.tls_pins.clone(),
         };
         let json =
             serde_json::to_vec(&payload).expect("strings and arrays of strings have no failing serializer");
-        let body = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(json));
+        let body = Zeroizing::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(Zeroizing::new(json))));
         let checksum = checksum(&body);
-        format!("{body}.{checksum}")
+        format!("{}.{checksum}", *body)
     }
+}
+
+/// Any content in the form of a token whose checksum fits.
+#[cfg(feature = "fuzz")]
+pub(crate) fn sealed(content: &[u8]) -> String {
+    let body = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(content));
+    let checksum = checksum(&body);
+    format!("{body}.{checksum}")
 }
 
 fn checksum(body: &str) -> String {
@@ -114,7 +126,7 @@ impl FromStr for JoinToken {
         if text.len() > MAX_LENGTH {
             return Err(JoinTokenError::TooLong(text.len()));
         }
-        let text: String = text.split_whitespace().collect();
+        let text: Zeroizing<String> = Zeroizing::new(text.split_whitespace().collect());
         let rest = strip_prefix(&text)?;
         if let Some((position, character)) = text
             .chars()
@@ -134,8 +146,9 @@ impl FromStr for JoinToken {
         }
         let json =
             URL_SAFE_NO_PAD.decode(payload).map_err(|_| JoinTokenError::Content("no base64url".into()))?;
-        let payload: Payload =
-            serde_json::from_slice(&json).map_err(|error| JoinTokenError::Content(error.to_string()))?;
+        let json = Zeroizing::new(json);
+        let payload: Payload = serde_json::from_slice(&json)
+            .map_err(|error| JoinTokenError::Content(escape(&error.to_string())))?;
         Self::from_payload(payload)
     }
 }
@@ -161,7 +174,7 @@ fn strip_prefix(text: &str) -> Result<&str, JoinTokenError> {
 impl JoinToken {
     fn from_payload(payload: Payload) -> Result<Self, JoinTokenError> {
         let invalid = |what: &str| Err(JoinTokenError::Content(what.to_owned()));
-        let Ok(key) = payload.key.parse() else { return invalid("the edge's key is malformed") };
+        let Ok(key) = payload.key.expose().parse() else { return invalid("the edge's key is malformed") };
         if payload.host.is_empty() {
             return invalid("it pins no host key");
         }
@@ -244,6 +257,14 @@ mod tests {
             let error = change.expose().parse::<JoinToken>().expect_err(word);
             assert!(matches!(&error, JoinTokenError::Content(what) if what.contains(word)), "{error}");
         }
+    }
+
+    #[test]
+    fn a_content_that_would_act_on_a_terminal_is_shown_escaped() {
+        let body = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode("{\"\\u001b[2J\":1}"));
+        let text = format!("{body}.{}", checksum(&body));
+        let error = text.parse::<JoinToken>().expect_err("no such field").to_string();
+        assert!(error.contains("\\u{1b}[2J") && !error.contains('\u{1b}'), "{error}");
     }
 
     proptest! {

@@ -10,6 +10,7 @@
 //! | [`wire`] | JSON of the check-in, the admin API, snapshots and problems |
 //! | [`engine`] | what a Docker Engine says of its containers |
 //! | [`scrub`] | taking secrets out of what a site tells of itself |
+//! | `fuzz` | what outsiders can send, as targets for the fuzzer; in no program |
 //! | `schema` | what JSON schemas say beyond the types of [`wire`]; compiled for the gateway only |
 //! | [`tunnel`] | what runs inside the SSH connection: control messages, streams with credit, the socket below |
 //! | [`host_port`], [`dial`], [`tls`] | reaching a gateway: addresses, CONNECT proxies, pins |
@@ -25,6 +26,8 @@ pub mod engine;
 pub mod envelope;
 pub mod fingerprint;
 pub mod folder;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod host_port;
 pub mod id;
 pub mod join_token;

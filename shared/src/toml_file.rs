@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
+use crate::terminal::escape;
+
 /// A configuration is a few hundred bytes; more than this is another file given by mistake.
 const MAX_BYTES: u64 = 1024 * 1024;
 
@@ -51,7 +53,8 @@ pub fn load<T: DeserializeOwned>(file: &Path) -> Result<T, TomlFileError> {
     parse(&text, file)
 }
 
-fn parse<T: DeserializeOwned>(text: &str, file: &Path) -> Result<T, TomlFileError> {
+/// Reads the text of `file`.
+pub fn parse<T: DeserializeOwned>(text: &str, file: &Path) -> Result<T, TomlFileError> {
     toml::from_str(text).map_err(|error| {
         let start = error.span().map_or(0, |span| span.start);
         let before = text.get(..start).unwrap_or(text);
@@ -60,8 +63,8 @@ fn parse<T: DeserializeOwned>(text: &str, file: &Path) -> Result<T, TomlFileErro
         TomlFileError::Content {
             file: file.to_owned(),
             line,
-            place: key.map_or_else(String::new, |key| format!("{key}: ")),
-            message: error.message().lines().collect::<Vec<_>>().join("; "),
+            place: key.map_or_else(String::new, |key| format!("{}: ", escape(key))),
+            message: escape(&error.message().lines().collect::<Vec<_>>().join("; ")),
         }
     })
 }
@@ -93,6 +96,12 @@ mod tests {
         assert!(value.starts_with("gate.toml:1: ssh-addr: "), "{value}");
         let syntax = error("\nssh-addr = '");
         assert!(syntax.starts_with("gate.toml:2: ssh-addr: "), "{syntax}");
+    }
+
+    #[test]
+    fn errors_never_act_on_a_terminal() {
+        let error = error("\"\\u001b[2J\u{202e}\" = 1");
+        assert!(!error.contains(['\u{1b}', '\u{202e}']), "{error}");
     }
 
     #[test]

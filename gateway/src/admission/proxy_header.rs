@@ -4,6 +4,9 @@
 //! The rule: it is read from trusted proxies only, it is the first thing on the connection, and not one byte after it is
 //! taken. Finding its end is ours, and never reads more than [`MAX_V2`] bytes; what it says is parsed by a library.
 
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
+
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;

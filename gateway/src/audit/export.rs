@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::Audit;
 use super::files::View;
 use super::line;
-use super::log::next_line;
+use super::log::next_piece;
 
 /// Bytes of a chunk: large enough that its cost is in the bytes.
 const CHUNK: usize = 64 * 1024;
@@ -30,12 +30,17 @@ fn give(view: &View, after: u64, chunks: &mpsc::Sender<io::Result<Bytes>>) -> io
     let mut chunk = Vec::with_capacity(CHUNK);
     for file in files.collect::<io::Result<Vec<_>>>()? {
         let mut reader = BufReader::new(file);
-        while let Some(line) = next_line(&mut reader)? {
+        let (mut begins, mut known) = (true, false);
+        while let Some(piece) = next_piece(&mut reader)? {
             // What can't be read is given as it is: that is for whoever verifies it.
-            if line::seq_of(&line).is_some_and(|seq| seq <= after) {
+            if begins {
+                known = line::seq_of(&piece).is_some_and(|seq| seq <= after);
+            }
+            begins = piece.ends_with(b"\n");
+            if known {
                 continue;
             }
-            chunk.extend_from_slice(&line);
+            chunk.extend_from_slice(&piece);
             if chunk.len() >= CHUNK && chunks.blocking_send(Ok(std::mem::take(&mut chunk).into())).is_err() {
                 return Ok(());
             }

@@ -53,6 +53,10 @@ pub fn placed(line: &[u8]) -> Option<Placed> {
         return None;
     }
     let place: Place = serde_json::from_str(text).ok()?;
+    // Records are counted from 1, and no log comes to the last number there is: both have a neighbour on either side.
+    if place.seq == 0 || place.seq == u64::MAX {
+        return None;
+    }
     Some(Placed { head: AuditHead { seq: place.seq, hash }, prev: place.prev })
 }
 
@@ -154,6 +158,18 @@ mod tests {
         let record: AuditRecord = serde_json::from_str(&line).expect("a record");
         assert_eq!(record.detail.as_deref(), Some("a\n\"b\"\u{1b}[2J"));
         assert_eq!(seal(&record), (line, head));
+    }
+
+    #[test]
+    fn a_number_that_no_log_comes_to_is_no_record_though_its_hash_fits() {
+        let record = Entry::new(stranger(), "ssh.login").after(AuditHead::default());
+        let mut chain = Chain::default();
+        for seq in [u64::MAX, 0] {
+            let (line, _) = seal(&AuditRecord { seq, ..record.clone() });
+            assert_eq!(chain.next(line.as_bytes()), Err(Break::Changed), "{seq}");
+        }
+        let (first, head) = seal(&record);
+        assert_eq!(chain.next(first.as_bytes()).map(|placed| placed.head), Ok(head));
     }
 
     #[test]

@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate};
@@ -245,8 +245,8 @@ fn damage(what: &str) -> Entry {
 /// What the first record of a segment follows, by its own word; `None` where it can't be read.
 fn before(dir: &Path, segment: Segment) -> io::Result<Option<AuditHead>> {
     let mut reader = BufReader::new(File::open(files::path(dir, segment.number))?);
-    let line = next_line(&mut reader)?;
-    let placed = line.and_then(|line| super::line::placed(line.strip_suffix(b"\n")?));
+    let line = next_line(&mut reader)?.filter(|line| line.is_ended);
+    let placed = line.and_then(|line| super::line::placed(&line.bytes));
     Ok(placed.map(|placed| AuditHead { seq: placed.head.seq - 1, hash: placed.prev }))
 }
 
@@ -309,11 +309,11 @@ fn scan(file: &Path, follows: Option<AuditHead>) -> io::Result<End> {
     let mut number = 0;
     while let Some(line) = next_line(&mut reader)? {
         number += 1;
-        let Some(line) = line.strip_suffix(b"\n") else {
-            end.torn = line.len() as u64;
+        if !line.is_ended {
+            end.torn = line.length;
             break;
-        };
-        match chain.next(line) {
+        }
+        match chain.next(&line.bytes) {
             Ok(placed) => end.last = Some(placed.head),
             Err(why) => {
                 end.broken.get_or_insert((number, why));
@@ -326,11 +326,40 @@ fn scan(file: &Path, follows: Option<AuditHead>) -> io::Result<End> {
     Ok(end)
 }
 
-/// The next line with its end.
-pub fn next_line(reader: &mut impl io::BufRead) -> io::Result<Option<Vec<u8>>> {
-    let mut line = Vec::new();
-    reader.read_until(b'\n', &mut line)?;
-    Ok((!line.is_empty()).then_some(line))
+/// A line as it was found.
+#[derive(Debug)]
+pub struct Line {
+    /// Its bytes without the end; of one that is too long for a record so many that this shows.
+    pub bytes: Vec<u8>,
+    /// Whether it has an end.
+    pub is_ended: bool,
+    /// Bytes that it takes in the file, with its end.
+    pub length: u64,
+}
+
+/// The next line. Whoever wrote the file, no more of a line is kept than a record can have.
+pub fn next_line(reader: &mut impl io::BufRead) -> io::Result<Option<Line>> {
+    let Some(mut bytes) = next_piece(reader)? else { return Ok(None) };
+    let mut length = bytes.len() as u64;
+    let mut is_ended = bytes.pop_if(|last| *last == b'\n').is_some();
+    if !is_ended && bytes.len() > MAX_LINE {
+        // What is beyond is counted and needs nobody's memory.
+        while let Some(rest) = next_piece(reader)? {
+            length += rest.len() as u64;
+            is_ended = rest.ends_with(b"\n");
+            if is_ended {
+                break;
+            }
+        }
+    }
+    Ok(Some(Line { bytes, is_ended, length }))
+}
+
+/// What comes up to the end of a line, and that end; or the first bytes of it, where it is longer than records are.
+pub fn next_piece(reader: &mut impl io::BufRead) -> io::Result<Option<Vec<u8>>> {
+    let mut piece = Vec::new();
+    io::Read::take(reader, MAX_LINE as u64 + 1).read_until(b'\n', &mut piece)?;
+    Ok((!piece.is_empty()).then_some(piece))
 }
 
 /// Has the file system keep `more` bytes behind `from`, without changing what the file shows; up to where. File systems

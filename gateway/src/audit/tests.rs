@@ -457,3 +457,22 @@ async fn on_a_full_disk_nothing_is_promised_what_was_is_kept_and_it_goes_on_when
     let told: Vec<_> = records(data.path()).into_iter().map(|record| record.action).collect();
     assert!(told.ends_with(&["while-full".to_owned(), "again".to_owned()]), "{:?}", &told[told.len() - 3..]);
 }
+
+#[test]
+fn a_line_of_any_length_takes_the_memory_of_a_record_only() {
+    use super::line::MAX_LINE;
+    use super::log::next_line;
+    for (content, kept) in
+        [(0, 0), (MAX_LINE, MAX_LINE), (MAX_LINE + 1, MAX_LINE + 1), (99 * MAX_LINE, MAX_LINE + 1)]
+    {
+        let file = [vec![b'x'; content].as_slice(), b"\nnext\ntorn"].concat();
+        let mut reader = file.as_slice();
+        let mut next = || next_line(&mut reader).expect("readable");
+        let line = next().expect("the first line");
+        assert_eq!((line.bytes.len(), line.is_ended, line.length), (kept, true, content as u64 + 1));
+        assert_eq!(next().expect("the second").bytes, b"next");
+        let torn = next().expect("the third");
+        assert_eq!((torn.bytes.as_slice(), torn.is_ended, torn.length), (b"torn".as_slice(), false, 4));
+        assert!(next().is_none());
+    }
+}

@@ -71,13 +71,13 @@ impl Verifier {
         let mut number = 0;
         while let Some(line) = next_line(&mut reader)? {
             number += 1;
-            let Some(line) = line.strip_suffix(b"\n") else {
+            if !line.is_ended {
                 self.problem(name, number, "it ends within a record");
                 break;
-            };
+            }
             self.verdict.records += 1;
-            match self.chain.next(line) {
-                Ok(placed) => self.placed(placed, line),
+            match self.chain.next(&line.bytes) {
+                Ok(placed) => self.placed(placed, &line.bytes),
                 Err(why) => self.problem(name, number, &why.to_string()),
             }
             if let Some(last) = self.chain.last() {

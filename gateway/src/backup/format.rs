@@ -67,6 +67,11 @@ pub(super) enum FormatError {
     Content(String),
 }
 
+/// What a file of this version begins with.
+pub(super) fn header() -> String {
+    format!("{MAGIC}{VERSION}\n")
+}
+
 /// Whether a file of this name is backed up: no path, nothing hidden, and not the lock.
 pub(super) fn is_file_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0']) && name != LOCK_FILE
@@ -80,7 +85,7 @@ pub(super) struct Encoder {
 
 impl Encoder {
     pub(super) fn new() -> Self {
-        Self { hash: Sha256::new(), buffer: BytesMut::from(format!("{MAGIC}{VERSION}\n").as_bytes()) }
+        Self { hash: Sha256::new(), buffer: BytesMut::from(header().as_bytes()) }
     }
 
     pub(super) fn add(&mut self, entry: &Entry) {
@@ -171,7 +176,8 @@ impl<R: BufRead> Decoder<R> {
             return Err(FormatError::Changed);
         }
         if kind == END {
-            return self.end().map(|()| None);
+            let is_bare = name_length == 0 && content_length == 0;
+            return if is_bare { self.end().map(|()| None) } else { Err(FormatError::Changed) };
         }
         let name = self.take(name_length.into())?;
         let content = self.take(content_length)?;

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::TryStreamExt as _;
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use super::format::VERSION;
@@ -191,6 +192,13 @@ async fn a_changed_byte_anywhere_is_noticed() {
     place.refusal().await;
     fs::write(place.file(), [whole.as_slice(), b"\n"].concat()).expect("written");
     assert!(matches!(place.refusal().await, RestoreError::Changed { .. }), "bytes behind the end");
+}
+
+#[tokio::test]
+async fn an_end_that_says_it_has_content_is_none() {
+    let mut file = [format::header().as_bytes(), &[0, 0, 0, 0, 0, 0, 5]].concat();
+    file.extend_from_slice(&Sha256::digest(&file));
+    assert!(matches!(Place::with(&file).refusal().await, RestoreError::Changed { .. }));
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ use crate::tunnels::{CheckInAnswer, CheckInRefusal, Origin, Stands};
 use line::Introduction;
 
 pub mod line;
-mod prefer;
+pub(super) mod prefer;
 
 /// For a body that fits into a few packets, over the worst line that still carries a tunnel.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
@@ -142,7 +142,7 @@ pub async fn put_snapshot(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn identity(headers: &HeaderMap) -> Result<Identity> {
+pub(super) fn identity(headers: &HeaderMap) -> Result<Identity> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let authorization: Authorization = text(AUTHORIZATION.as_str())
         .or_else(|| text(IDENTITY_HEADER))
@@ -158,7 +158,7 @@ fn identity(headers: &HeaderMap) -> Result<Identity> {
     Ok(Identity { authorization, instance })
 }
 
-fn parse(body: &[u8]) -> Result<CheckIn> {
+pub(super) fn parse(body: &[u8]) -> Result<CheckIn> {
     if body.is_empty() {
         return Ok(CheckIn::default());
     }

@@ -7,6 +7,7 @@
 use axum::Json;
 use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
+use http::HeaderMap;
 use http::header::{ETAG, IF_MATCH};
 use http::request::Parts;
 use serde::Serialize;
@@ -22,23 +23,28 @@ impl<S: Sync> FromRequestParts<S> for IfMatch {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self> {
-        let mut lines = parts.headers.get_all(IF_MATCH).into_iter().peekable();
-        if lines.peek().is_none() {
-            return Ok(Self(Condition::None));
-        }
-        let mut versions = Vec::new();
-        for line in lines {
-            let text = line.to_str().map_err(|_| unreadable())?;
-            // What is there at all is there: the handler says if it is not.
-            if text.trim() == "*" {
-                return Ok(Self(Condition::None));
-            }
-            for tag in text.split(',') {
-                versions.extend(version(tag.trim())?);
-            }
-        }
-        Ok(Self(Condition::OneOf(versions)))
+        condition(&parts.headers).map(Self)
     }
+}
+
+/// What `if-match` asks for.
+pub(super) fn condition(headers: &HeaderMap) -> Result<Condition> {
+    let mut lines = headers.get_all(IF_MATCH).into_iter().peekable();
+    if lines.peek().is_none() {
+        return Ok(Condition::None);
+    }
+    let mut versions = Vec::new();
+    for line in lines {
+        let text = line.to_str().map_err(|_| unreadable())?;
+        // What is there at all is there: the handler says if it is not.
+        if text.trim() == "*" {
+            return Ok(Condition::None);
+        }
+        for tag in text.split(',') {
+            versions.extend(version(tag.trim())?);
+        }
+    }
+    Ok(Condition::OneOf(versions))
 }
 
 /// An entity tag; `None` where it is a good one of something else, which matches nothing here. Weak ones never match

@@ -4,7 +4,7 @@
 //! use the edge may do this, since its services give them the whole engine anyway; nothing here reaches further.
 
 pub mod engine;
-mod frames;
+pub mod frames;
 #[cfg(test)]
 mod tests;
 

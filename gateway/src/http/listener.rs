@@ -67,7 +67,7 @@ const MAX_HEAD: usize = 64 * 1024;
 /// The same for HTTP/2, where names and values are counted with 32 bytes for each field (RFC 9113, 6.5.2).
 const MAX_HEADER_LIST: u32 = 64 * 1024;
 /// Header fields of a request.
-const MAX_HEADERS: usize = 100;
+pub(super) const MAX_HEADERS: usize = 100;
 /// Requests at once on one HTTP/2 connection: a page with many panels stays far below.
 const MAX_CONCURRENT_STREAMS: u32 = 128;
 /// TCP keep-alive finds a peer that went away without a word, on upgraded streams above all: they hold an edge's tunnel
@@ -354,7 +354,7 @@ async fn greet(
 
 /// The client's address and scheme as a trusted proxy tells them: the last of each list, which is what the proxy
 /// itself added; what stands before it is the client's word.
-fn forwarded(proxy: Peer, headers: &HeaderMap) -> Peer {
+pub(super) fn forwarded(proxy: Peer, headers: &HeaderMap) -> Peer {
     let last = |name: &str| {
         let value = headers.get_all(name).iter().next_back()?.to_str().ok()?;
         value.rsplit(',').next().map(str::trim).map(str::to_owned)

@@ -85,7 +85,7 @@ pub async fn unpack(gzip: Bytes) -> Result<Snapshot, UnpackError> {
     tokio::task::spawn_blocking(move || unpack_now(&gzip)).await.map_err(|_| UnpackError::Failed)?
 }
 
-fn unpack_now(mut gzip: &[u8]) -> Result<Snapshot, UnpackError> {
+pub(super) fn unpack_now(mut gzip: &[u8]) -> Result<Snapshot, UnpackError> {
     let mut json = Vec::new();
     // One byte more than allowed tells too large from just fitting.
     GzDecoder::new(&mut gzip).take(MAX_JSON as u64 + 1).read_to_end(&mut json).map_err(UnpackError::Gzip)?;

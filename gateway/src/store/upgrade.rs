@@ -14,11 +14,12 @@
 //! - A step is never taken out or changed once a release had it. It works on keys and values as they were then, not on what
 //!   [`super::codec`] makes of them today.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+
+use shared::folder::make_durable;
 
 use super::codec::{FORMAT_KEY, RELEASE_KEY};
 use super::database::OnDamage;
@@ -147,7 +148,7 @@ fn copy(
     free: impl FnOnce(&Path) -> io::Result<u64>,
 ) -> Result<PathBuf, OpenError> {
     let failed = |source| OpenError::Copy { path: copies.to_owned(), source };
-    make_folder(copies).map_err(failed)?;
+    make_durable(copies).map_err(failed)?;
     for (name, path) in entries(copies).map_err(failed)? {
         if name.starts_with(UNFINISHED) {
             fs::remove_dir_all(path).map_err(failed)?;
@@ -172,7 +173,7 @@ fn copy(
 }
 
 fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
-    make_folder(to)?;
+    make_durable(to)?;
     for (name, path) in entries(from)? {
         let place = to.join(name);
         if path.is_dir() {
@@ -226,12 +227,6 @@ fn finished(copies: &Path) -> io::Result<Vec<Copy>> {
 fn entries(folder: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     let named = |entry: fs::DirEntry| (entry.file_name().to_string_lossy().into_owned(), entry.path());
     fs::read_dir(folder)?.map(|entry| entry.map(named)).collect()
-}
-
-/// The store holds edge IDs, which are secrets, and so does its copy.
-fn make_folder(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    File::open(path)?.sync_all()
 }
 
 /// Bytes that whoever runs this process may still write to the file system of `path`.

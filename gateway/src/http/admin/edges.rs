@@ -32,7 +32,7 @@ pub(super) const BULK_BODY: usize = 128 * 1024;
 
 /// Query of the list.
 #[derive(Default, JsonSchema)]
-pub(super) struct ListQuery {
+pub(in crate::http) struct ListQuery {
     /// Part of a name, or a whole tag.
     q: Option<String>,
     /// Only edges with this status.
@@ -193,7 +193,7 @@ pub(super) async fn list(
 
 impl ListQuery {
     /// By hand, as `tag` may be there more than once.
-    fn read(query: &str) -> std::result::Result<Self, String> {
+    pub(in crate::http) fn read(query: &str) -> std::result::Result<Self, String> {
         fn once<T>(field: &mut Option<T>, name: &str, value: Option<T>) -> std::result::Result<(), String> {
             let value = value.ok_or_else(|| format!("{name} has a value that it can't have"))?;
             field.replace(value).map_or(Ok(()), |_| Err(format!("{name} is given more than once")))

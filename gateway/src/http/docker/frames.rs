@@ -9,7 +9,7 @@
 use shared::wire::admin::{LogLine, LogSource};
 
 /// Bytes of a line that is told in one piece. The engine cuts its own at 16 KiB.
-const MAX_LINE: usize = 16 * 1024;
+pub const MAX_LINE: usize = 16 * 1024;
 /// Before each frame.
 const HEADER: usize = 8;
 
