@@ -377,7 +377,7 @@ impl From<StoreError> for Problem {
             }
             StoreError::StandsStill { .. } => Self::new(
                 Code::StoreFailed,
-                "the gateway's disk does not answer, and the change may be made when it does again: look before you try again",
+                "the gateway's disk does not answer; a change that was under way may be made when it does: look before you try again",
             )
             .retry_after_s(STORE_RETRY_S)
             .because(error),
