@@ -6,7 +6,7 @@
 //! | [`counts`], [`histogram`] | numbers that are counted up, by labels with few values |
 //! | [`instruments`] | what is counted where, and how those who do the work say so |
 //! | [`store`] | a store that times itself |
-//! | [`process`], [`disk`] | what the kernel says of this process and its disk |
+//! | [`process`], [`disk`], [`looks`] | what the kernel says of this process and its disk, for many who ask at once |
 //! | [`vitals`] | a reading of everything at one moment |
 //! | [`series`] | readings of the last hour |
 //! | [`page`] | all of it as a scraper reads it |
@@ -20,6 +20,7 @@ mod disk;
 pub mod histogram;
 mod instruments;
 pub mod listener;
+mod looks;
 mod page;
 mod process;
 mod series;

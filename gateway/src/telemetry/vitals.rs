@@ -8,7 +8,8 @@ use std::time::Duration;
 use shared::wire::admin;
 
 use super::Telemetry;
-use super::disk::{Disk, Looks};
+use super::disk::{Disk, DiskLooks};
+use super::looks::Looks;
 use super::process::Process;
 use super::series::Series;
 use crate::admission::Admission;
@@ -30,7 +31,8 @@ struct Inner {
     readiness: Readiness,
     admission: Admission,
     budget: Budget,
-    disk: Looks,
+    process: Looks<Process>,
+    disk: DiskLooks,
     /// Guards the series; held for as long as copying it takes.
     series: Mutex<Series>,
 }
@@ -55,8 +57,9 @@ impl Vitals {
         data_dir: PathBuf,
     ) -> Self {
         let series = Mutex::new(Series::default());
-        let disk = Looks::at(data_dir);
-        Self(Arc::new(Inner { telemetry, tunnels, readiness, admission, budget, disk, series }))
+        let (process, disk) = (Looks::default(), DiskLooks::at(data_dir));
+        let inner = Inner { telemetry, tunnels, readiness, admission, budget, process, disk, series };
+        Self(Arc::new(inner))
     }
 
     /// The counters.
@@ -114,7 +117,7 @@ impl Vitals {
     pub(super) async fn read(&self, reach: Reach) -> Reading {
         let measure = self.0.tunnels.measure(reach).await;
         // With thousands of open files it takes a while to count them.
-        let process = tokio::task::spawn_blocking(Process::read).await.unwrap_or_default();
+        let process = self.0.process.look(Process::read).await.unwrap_or_default();
         let disk = self.0.disk.look().await;
         let (admission, memory) = (self.0.admission.census(), self.0.budget.memory().clone());
         Reading { measure, process, disk, admission, memory }

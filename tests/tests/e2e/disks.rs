@@ -24,8 +24,9 @@ use tokio::net::TcpStream;
 const CAPACITY: u64 = 48 * 1024 * 1024;
 /// Looks at the gateway's state, all at once, while its disk hangs.
 const LOOKS: usize = 100;
-/// Threads that they may cost. A runtime keeps some for reading what the kernel says of the process.
-const MORE_THREADS: u64 = 40;
+/// Threads that they may cost: one at the disk, one at what the kernel says of the process, and some for whatever else the
+/// runtime has to do meanwhile.
+const MORE_THREADS: u64 = 20;
 /// An answer that waits for no disk.
 const AT_ONCE: Duration = Duration::from_secs(20);
 
