@@ -4,6 +4,7 @@
 //! The agent at the other end of the tunnel is the attackers' own, and so is the service: it hears every byte that the
 //! gateway sends, and answers whatever it wants.
 
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -162,6 +163,7 @@ async fn ask(field: &Field, from: Ipv4Addr, request: &[u8]) -> Vec<u8> {
 
 /// An agent and its service in one: hears what comes through its tunnel, and answers always the same.
 struct Hostile {
+    /// What was heard on each channel.
     heard: Arc<Mutex<Vec<String>>>,
     playing: tokio::task::JoinHandle<()>,
 }
@@ -177,8 +179,11 @@ impl Hostile {
         Self { heard, playing }
     }
 
+    /// All that was heard, of each channel on which anything was.
     fn heard(&self) -> Vec<String> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        heard.retain(|heard| !heard.is_empty());
+        heard
     }
 }
 
@@ -188,20 +193,35 @@ impl Drop for Hostile {
     }
 }
 
-/// Takes each channel, hears what comes first on it, and answers. Channels keep the number that the gateway gave them.
+/// Takes each channel, hears all that comes on it, and answers the first of it. Channels keep the number that the gateway
+/// gave them.
 async fn serve(mut intruder: Intruder, answer: &str, heard: &Mutex<Vec<String>>) -> std::io::Result<()> {
+    let mut open: HashMap<u32, usize> = HashMap::new();
     loop {
         let payload = next(&mut intruder.reading).await?;
         let mut fields = Fields::of(&payload);
         match payload.first() {
             Some(&message::CHANNEL_OPEN) => {
                 let Some(channel) = opened(&payload) else { continue };
+                {
+                    let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+                    open.insert(channel, heard.len());
+                    heard.push(String::new());
+                }
                 intruder.writing.send(&confirm(channel, channel, WINDOW, PACKET)).await?;
             }
             Some(&message::CHANNEL_DATA) => {
                 let (channel, data) = (fields.number()?, fields.bytes()?);
-                let text = String::from_utf8_lossy(data).into_owned();
-                heard.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+                let Some(place) = open.get(&channel) else { continue };
+                let begins = {
+                    let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+                    let begins = heard[*place].is_empty();
+                    heard[*place].push_str(&String::from_utf8_lossy(data));
+                    begins
+                };
+                if !begins {
+                    continue;
+                }
                 for part in answer.as_bytes().chunks(PACKET as usize) {
                     let data = Message::new(message::CHANNEL_DATA).number(channel).bytes(part).done();
                     intruder.writing.send(&data).await?;
