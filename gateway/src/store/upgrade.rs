@@ -14,7 +14,7 @@
 //! - A step is never taken out or changed once a release had it. It works on keys and values as they were then, not on what
 //!   [`super::codec`] makes of them today.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -180,6 +180,7 @@ fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
             copy_folder(&path, &place)?;
         } else {
             fs::copy(&path, &place)?;
+            File::open(&place)?.sync_all()?;
         }
     }
     sync_folder(to)
